@@ -1,0 +1,49 @@
+//! The command line: which commands there are, and the exit code each ends with.
+//!
+//! Owns parsing and dispatch alone. A role's flags stand in that role's folder, people's commands in `cli/`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ssa;
+
+/// Structured Service Addressing for unmodified services.
+#[derive(Debug, Parser)]
+#[command(name = "funicular", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole system working on this machine, in private network namespaces.
+    Demo(crate::demo::Args),
+    /// Set up a pod's network: redirect rules and local routes. Runs once, privileged, then is gone.
+    Init(crate::init::Args),
+    /// Serve DNS zones.
+    Peak(crate::peak::Args),
+    /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
+    Sidecar(crate::sidecar::Args),
+    /// Compute, check and explain structured service addresses.
+    Ssa(ssa::Args),
+}
+
+/// Parses the process's arguments, runs the command, and gives the exit code: 0 done, 1 failed, 2 wrong usage.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => crate::demo::run(args),
+        Command::Init(args) => crate::init::run(args),
+        Command::Peak(args) => crate::peak::run(args),
+        Command::Sidecar(args) => crate::sidecar::run(args),
+        Command::Ssa(args) => ssa::run(args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("funicular: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

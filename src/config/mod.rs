@@ -1,0 +1,1 @@
+//! Configuration: raw form to checked form, one per role; every fault reported with its place.

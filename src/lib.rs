@@ -1,0 +1,27 @@
+//! Funicular: the per-pod sidecar that lifts unmodified services up to Structured Service Addressing, and the
+//! control plane around it, in one binary.
+//!
+//! The folders are the architecture, and imports point one way:
+//!
+//! ```text
+//! cli                                            parses, dispatches, prints
+//!  └─ sidecar  peak  init  demo                  one folder per role; roles never import each other
+//!      └─ net  ops  config                       sockets and kernel · clock, admin, metrics, logs · YAML to checked form
+//!          └─ wire                               bytes to types and back; pure
+//!              └─ model                          the rules; pure: no clock, randomness, socket, log or environment
+//! ```
+//!
+//! `tests/house.rs` holds this.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod init;
+#[doc = include_str!("manual/README.md")]
+pub mod manual {}
+pub mod model;
+pub mod net;
+pub mod ops;
+pub mod peak;
+pub mod sidecar;
+pub mod wire;

@@ -1,0 +1,7 @@
+//! The `funicular` program: everything it does is in the library, under [`funicular::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    funicular::cli::run()
+}

@@ -1,0 +1,12 @@
+//! The rules. Pure: no async, clock, randomness, log, socket or environment; all of that arrives as arguments.
+
+mod name;
+pub mod ssa;
+pub mod token;
+pub mod zone;
+
+pub use name::{Name, NameError};
+
+/// Wall-clock time: whole seconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct UnixSeconds(pub u64);

@@ -1,0 +1,1 @@
+//! Workload tokens: what they claim and what that permits.

@@ -1,0 +1,1 @@
+//! A DNS zone and the answers it gives.

@@ -1,0 +1,1 @@
+//! The DNS on the wire and as text.
