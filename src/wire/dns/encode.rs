@@ -53,9 +53,13 @@ impl Message {
         writer.octets
     }
 
-    /// Writes those additional RRsets that fit, and gives how many records that were.
+    /// Writes those additional RRsets that fit, and gives how many records that were. A truncated message gets none,
+    /// as who reads it asks again.
     fn additional_rrsets(&self, writer: &mut Writer, records: &[Record]) -> usize {
         let mut written = 0;
+        if writer.truncated {
+            return written;
+        }
         for rrset in records.chunk_by(Record::same_rrset) {
             if writer.rrset(rrset) {
                 written += rrset.len();

@@ -20,3 +20,6 @@ pub use cursor::WireError;
 pub use edns::{Edns, EdnsOption};
 pub use message::{Header, Message, Question, Record};
 pub use rtype::Type;
+
+#[cfg(test)]
+mod message_tests;
