@@ -1,1 +1,4 @@
 //! Sockets and the kernel.
+
+pub mod copy;
+pub mod tls;
