@@ -1,1 +1,3 @@
 //! Sockets and the kernel.
+
+pub mod dns_client;
