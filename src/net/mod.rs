@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod copy;
+pub mod dns_client;
 pub mod listen;
 pub mod namespace;
 pub mod original_dst;
