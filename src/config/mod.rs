@@ -43,7 +43,8 @@ pub trait Role: Setting + schemars::JsonSchema {
     /// The role's command: `sidecar` in `funicular sidecar`.
     const COMMAND: &'static str;
 
-    /// Looks whether the settings fit together; called when each of them is right by itself.
+    /// Looks whether the settings fit together. A setting that is wrong by itself has its default here, and rules that
+    /// involve it are not reported.
     fn check(&self, check: &mut Check<'_>);
 }
 
@@ -52,10 +53,12 @@ pub trait Role: Setting + schemars::JsonSchema {
 pub struct Check<'r>(&'r mut Reader);
 
 impl Check<'_> {
-    /// The setting at `key` breaks a rule; `rule` says which, and what would hold.
-    pub fn fault(&mut self, key: &str, rule: impl Into<std::borrow::Cow<'static, str>>) {
-        let place = self.0.place(key);
-        self.0.fault(Fault::new(place, key, Cause::Rule { rule: rule.into() }));
+    /// The settings at `keys` break a rule, which says what would hold; the first of them is where it is reported.
+    pub fn fault(&mut self, keys: &[&str], rule: impl Into<std::borrow::Cow<'static, str>>) {
+        if !self.0.is_faulty(keys) {
+            let place = self.0.place(keys[0]);
+            self.0.fault(Fault::new(place, keys[0], Cause::Rule { rule: rule.into() }));
+        }
     }
 
     /// The setting at `key` works, but perhaps not as it was meant.
@@ -135,14 +138,14 @@ pub fn read<R: Role>(sources: &Sources) -> Result<Loaded<R>, Faults> {
             None
         }
     };
-    if let Some((value, _)) = read.as_ref().filter(|_| !reader.has_faults()) {
+    if let Some((value, _)) = &read {
         value.check(&mut Check(&mut reader));
     }
     let Found { faults, remarks, settings, files } = reader.finish();
     match (Faults::of(faults), read) {
         (None, Some((value, unread))) => Ok(Loaded { value, settings, files, unread, remarks }),
         (Some(faults), _) => Err(faults),
-        (None, None) => unreachable!("a value is missing only where a fault was noted"),
+        (None, None) => unreachable!("nothing is missing unless a fault was noted"),
     }
 }
 

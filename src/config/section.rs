@@ -177,7 +177,7 @@ impl<'n> Keys<'n> {
         Some(Self { path, place: &node.place, entries })
     }
 
-    /// Reads one key; `None` when there was a fault.
+    /// Reads one key; `None` when there was a fault and nothing can stand in.
     pub(super) fn read<T: Setting>(
         &self,
         key: &'static str,
@@ -186,23 +186,29 @@ impl<'n> Keys<'n> {
     ) -> Option<T> {
         let path = below(self.path, key);
         let given = self.entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node);
-        match (given.filter(|node| !matches!(node.content, Content::Empty)), default) {
-            (Some(node), _) => T::read(node, &path, reader),
-            (None, Some(default)) => T::read(&from_text(default, T::SHAPE, &Place::Default, reader)?, &path, reader),
-            (None, None) => T::absent(&path, self.place, reader),
+        let given = given.filter(|node| !matches!(node.content, Content::Empty));
+        let assumed = |default, reader: &mut Reader| {
+            T::read(&from_text(default, T::SHAPE, &Place::Default, &path, reader)?, &path, reader)
+        };
+        match (given, default) {
+            (Some(node), Some(default)) => T::read(node, &path, reader).or_else(|| assumed(default, reader)),
+            (Some(node), None) => T::read(node, &path, reader).or_else(T::stand_in),
+            (None, Some(default)) => assumed(default, reader),
+            (None, None) => T::absent(&path, self.place, reader).or_else(T::stand_in),
         }
     }
 }
 
 /// The node that a default or an override stands for; every part of it has the same place.
-pub(super) fn from_text(text: &str, shape: Shape, place: &Place, reader: &mut Reader) -> Option<Node> {
+pub(super) fn from_text(text: &str, shape: Shape, place: &Place, key: &str, reader: &mut Reader) -> Option<Node> {
     match shape {
         Shape::Single => Some(Node::scalar(place.clone(), text)),
         Shape::Compound => {
             let mut faults = Vec::new();
             let node = Node::parse(text, |_, _| place.clone(), &mut faults);
-            faults.into_iter().for_each(|fault| reader.fault(fault));
-            node.map_err(|fault| reader.fault(fault)).ok()
+            let node = node.map_err(|fault| faults.push(fault)).ok();
+            faults.into_iter().for_each(|fault| reader.fault(Fault { key: key.to_owned(), ..fault }));
+            node
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How values are read: one trait for whatever a key can hold, and one for single values, which most keys hold.
 //!
 //! Reading never stops at a fault: it notes the fault and goes on, so that all faults are found at once. A value with
-//! a fault is `None`, and so is everything that contains it.
+//! a fault is `None`; its section takes the default in its stead, so that the rest can still be checked.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,6 +38,12 @@ pub trait Setting: Sized {
     /// The value of a key that is not given and has no default; `section` is where it could have been given.
     fn absent(key: &str, section: &Place, reader: &mut Reader) -> Option<Self> {
         reader.fault(Fault::new(section.clone(), key, Cause::Missing { expected: Self::EXPECTED }));
+        None
+    }
+
+    /// What stands in for a value with a fault and without a default while the other settings are checked; a section
+    /// of which nothing can stand in is not checked.
+    fn stand_in() -> Option<Self> {
         None
     }
 
@@ -148,17 +154,32 @@ impl Reader {
         self.found
     }
 
-    pub(super) fn has_faults(&self) -> bool {
-        !self.found.faults.is_empty()
+    /// Whether there is a fault at one of these keys or below, a misspelling of the key included.
+    pub(super) fn is_faulty(&self, keys: &[&str]) -> bool {
+        let concerns = |fault: &Fault, key: &str| match &fault.cause {
+            Cause::UnknownKey { meant: Some(meant) } => is_at_or_below(meant, key),
+            Cause::UnknownKey { meant: None }
+            | Cause::Unreadable { .. }
+            | Cause::Syntax { .. }
+            | Cause::Unused { .. }
+            | Cause::Twice { .. }
+            | Cause::Missing { .. }
+            | Cause::WrongKind { .. }
+            | Cause::Value { .. }
+            | Cause::Rule { .. } => is_at_or_below(&fault.key, key),
+        };
+        self.found.faults.iter().any(|fault| keys.iter().any(|key| concerns(fault, key)))
     }
 }
 
 /// Who set the setting at `key`; of a section or list, the first of its settings that somebody set.
 pub(super) fn origin(settings: &BTreeMap<String, Effective>, key: &str) -> Place {
-    let within =
-        |other: &str| other.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-    let places = settings.iter().filter(|(other, _)| within(other)).map(|(_, effective)| &effective.from);
+    let places = settings.iter().filter(|(other, _)| is_at_or_below(other, key)).map(|(_, effective)| &effective.from);
     places.min().cloned().unwrap_or(Place::Default)
+}
+
+fn is_at_or_below(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// A value that is written as one text.
@@ -249,6 +270,10 @@ impl<T: Setting> Setting for Option<T> {
         Some(None)
     }
 
+    fn stand_in() -> Option<Self> {
+        Some(None)
+    }
+
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         T::schema(generator)
     }
@@ -278,6 +303,10 @@ impl<T: Setting> Setting for Vec<T> {
 
     fn absent(key: &str, _: &Place, reader: &mut Reader) -> Option<Self> {
         reader.effective(key, json!([]), &Place::Default);
+        Some(Self::new())
+    }
+
+    fn stand_in() -> Option<Self> {
         Some(Self::new())
     }
 
@@ -327,6 +356,10 @@ impl<K: Single + Ord, T: Setting> Setting for BTreeMap<K, T> {
 
     fn absent(key: &str, _: &Place, reader: &mut Reader) -> Option<Self> {
         reader.effective(key, json!({}), &Place::Default);
+        Some(Self::new())
+    }
+
+    fn stand_in() -> Option<Self> {
         Some(Self::new())
     }
 

@@ -134,7 +134,7 @@ fn is_settable(key: &KeyDescription) -> bool {
 }
 
 fn set(root: &mut Node, key: &KeyDescription, text: &str, place: &Place, reader: &mut Reader) {
-    if let Some(node) = from_text(text, key.shape, place, reader) {
+    if let Some(node) = from_text(text, key.shape, place, &key.key, reader) {
         root.overlay(&key.key, node);
     }
 }

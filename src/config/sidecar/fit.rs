@@ -27,7 +27,7 @@ pub(super) fn check(sidecar: &Sidecar, check: &mut Check<'_>) {
 
 fn token_life(identity: &Identity, check: &mut Check<'_>) {
     if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&identity.token_life) {
-        check.fault("identity.token_life", "must be from 10s to 24h");
+        check.fault(&["identity.token_life"], "must be from 10s to 24h");
     }
 }
 
@@ -35,10 +35,10 @@ fn trusted_issuers(trust: &[Trust], check: &mut Check<'_>) {
     let mut seen = HashSet::new();
     for (at, issuer) in trust.iter().enumerate() {
         if !seen.insert(&issuer.issuer) {
-            check.fault(&format!("trust[{at}].issuer"), format!("{} is listed twice", issuer.issuer));
+            check.fault(&[&format!("trust[{at}].issuer")], format!("{} is listed twice", issuer.issuer));
         }
         if issuer.algorithms.is_empty() {
-            check.fault(&format!("trust[{at}].algorithms"), "lists none, so none of its tokens could be accepted");
+            check.fault(&[&format!("trust[{at}].algorithms")], "lists none, so none of its tokens could be accepted");
         }
     }
 }
@@ -47,7 +47,7 @@ fn lookups(sidecar: &Sidecar, check: &mut Check<'_>) {
     let peak = &sidecar.dns.peak;
     if peak.zones.is_empty() != peak.servers.is_empty() {
         let missing = if peak.zones.is_empty() { "zones" } else { "servers" };
-        check.fault("dns.peak", format!("zones and servers belong together: {missing} are missing"));
+        check.fault(&["dns.peak"], format!("zones and servers belong together: {missing} are missing"));
     }
     if sidecar.identity.is_none() && !peak.zones.is_empty() {
         check.remark("identity", "none: calls to services whose rule asks for a token will fail");
@@ -62,36 +62,39 @@ fn lookups(sidecar: &Sidecar, check: &mut Check<'_>) {
 
 fn stand_ins(stand_ins: &StandIns, check: &mut Check<'_>) {
     if !(64..=96).contains(&stand_ins.ipv6.prefix_len()) {
-        check.fault("dns.stand_ins.ipv6", "must be 64 to 96 bits long: a whole IPv4 address follows the prefix");
+        check.fault(&["dns.stand_ins.ipv6"], "must be 64 to 96 bits long: a whole IPv4 address follows the prefix");
     }
     if !(4..=15).contains(&stand_ins.ipv4.prefix_len()) {
-        check.fault("dns.stand_ins.ipv4", "must be 4 to 15 bits long: room for 65536 names");
+        check.fault(&["dns.stand_ins.ipv4"], "must be 4 to 15 bits long: room for 65536 names");
     }
 }
 
 fn outbound(outbound: &Outbound, check: &mut Check<'_>) {
     if outbound.attempt_timeout.is_zero() {
-        check.fault("outbound.attempt_timeout", "must be longer than 0s");
+        check.fault(&["outbound.attempt_timeout"], "must be longer than 0s");
     }
     if outbound.attempt_timeout > outbound.connect_deadline {
-        check.fault("outbound.attempt_timeout", "must not be longer than outbound.connect_deadline");
+        check.fault(
+            &["outbound.attempt_timeout", "outbound.connect_deadline"],
+            "must not be longer than outbound.connect_deadline",
+        );
     }
     if outbound.mark == Some(0) {
-        check.fault("outbound.mark", "0 is what unmarked packets have: choose another number, or leave it out");
+        check.fault(&["outbound.mark"], "0 is what unmarked packets have: choose another number, or leave it out");
     }
 }
 
 fn inbound(inbound: &Inbound, check: &mut Check<'_>) {
     if inbound.handshake_timeout.is_zero() {
-        check.fault("inbound.handshake_timeout", "must be longer than 0s");
+        check.fault(&["inbound.handshake_timeout"], "must be longer than 0s");
     }
     let mut seen = HashSet::new();
     for (at, service) in inbound.services.iter().enumerate() {
         if !seen.insert(&service.name) {
-            check.fault(&format!("inbound.services[{at}].name"), format!("{} is listed twice", service.name));
+            check.fault(&[&format!("inbound.services[{at}].name")], format!("{} is listed twice", service.name));
         }
         if service.ports.iter().any(|(&arriving, &local)| arriving == 0 || local == 0) {
-            check.fault(&format!("inbound.services[{at}].ports"), "0 is no port");
+            check.fault(&[&format!("inbound.services[{at}].ports")], "0 is no port");
         }
     }
 }
@@ -101,10 +104,16 @@ fn callers_can_be_served(sidecar: &Sidecar, check: &mut Check<'_>) {
         return;
     }
     if sidecar.tls.is_none() {
-        check.fault("inbound.services", "tls is missing: callers send nothing to a service that cannot prove its name");
+        check.fault(
+            &["inbound.services", "tls"],
+            "tls is missing: callers send nothing to a service that cannot prove its name",
+        );
     }
     if sidecar.trust.is_empty() && sidecar.inbound.policy == Policy::Strict {
-        check.fault("inbound.services", "trust is missing: policy strict refuses all without a token, and none counts");
+        check.fault(
+            &["inbound.services", "trust", "inbound.policy"],
+            "trust is missing: policy strict refuses all without a token, and none counts",
+        );
     }
 }
 
@@ -118,7 +127,7 @@ fn listeners(sidecar: &Sidecar, check: &mut Check<'_>) {
     for (at, (key, address)) in listeners.iter().enumerate() {
         let clash = listeners[..at].iter().find(|(_, earlier)| collide(*earlier, *address));
         if let Some((other, _)) = clash {
-            check.fault(key, format!("the port is that of {other} too"));
+            check.fault(&[key, other], format!("the port is that of {other} too"));
         }
     }
     if !sidecar.admin.listen.ip().is_loopback() {
