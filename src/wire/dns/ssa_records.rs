@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use crate::model::ssa::{BadSpace, MalformedRule, Rule, Space};
+use crate::model::ssa::{MalformedRule, Rule, Space};
 
 use super::rdata::apl::{self, AplError};
 use super::rdata::svcb::{Key, Svcb};
@@ -73,15 +73,6 @@ impl Legacy {
     }
 }
 
-impl From<BadSpace> for Legacy {
-    /// Items that were read from records can only fail to make a space by holding nothing positive.
-    fn from(bad: BadSpace) -> Self {
-        match bad {
-            BadSpace::Empty | BadSpace::NotAnItem { .. } => Self::NoSpace,
-        }
-    }
-}
-
 /// What the records of a name say together.
 ///
 /// The items of all APL records make the space. The rules are those of the first source, in the order SVCB, TXT, local
@@ -99,7 +90,8 @@ pub fn service(sources: &Sources<'_>) -> Result<Published, Legacy> {
     for rdata in sources.apl {
         items.extend(apl::decode(rdata)?);
     }
-    let space = Space::new(&items)?;
+    // Items that came as octets can fail in one way alone: none of them is positive.
+    let space = Space::new(&items).map_err(|_| Legacy::NoSpace)?;
 
     let mut reader = RuleReader { space: &space, malformed: Vec::new() };
     let bindings = reader.bindings(sources.svcb);
