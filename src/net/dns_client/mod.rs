@@ -202,7 +202,6 @@ impl DnsClient {
         socket.connect(&SockAddr::from(server))?;
         UdpSocket::from_std(socket.into())
     }
-
 }
 
 /// A question as it was sent, to know its answer by.

@@ -1,8 +1,6 @@
 //! From a name to its service: the APL record set, and the first source that has a rule (SSA.md §1).
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -11,13 +9,13 @@ use super::cache::Cache;
 use super::metrics::Outcome;
 use super::spaces::Spaces;
 use super::walk::{Answer, Fact, Walker};
-use super::{Found, LegacyCause, ResolveError, ResolveMetrics, Service, Settings};
+use super::{Found, ResolveError, ResolveMetrics, Service, Settings};
 use crate::model::Name;
-use crate::model::ssa::ContentSource;
+use crate::model::ssa::{ContentSource, MalformedRule, Rule};
 use crate::net::dns_client::DnsClient;
+use crate::wire::dns::Type;
 use crate::wire::dns::rdata::svcb::Svcb;
-use crate::wire::dns::ssa_records::{self, Legacy, Published};
-use crate::wire::dns::{Record, Type};
+use crate::wire::dns::ssa_records::{self, Legacy, Sources};
 
 /// How many names' services, or lack of one, are remembered.
 const MOST_NAMES: usize = 16_384;
@@ -120,11 +118,8 @@ impl Directory {
 
     /// Asks for all that a name may publish at once; what DNS says, and until when it holds.
     async fn published(&self, name: &Name) -> Result<(Result<Entry, ResolveError>, Instant), ResolveError> {
-        let (apl, svcb, txt) = tokio::join!(
-            self.walker.query(name, Type::APL),
-            self.rules(name, Type::SVCB),
-            self.rules(name, Type::TXT)
-        );
+        let (apl, svcb, txt) =
+            tokio::join!(self.walker.query(name, Type::APL), self.rules(name, Type::SVCB), self.rules(name, Type::TXT));
         let apl = apl?;
         let held = apl.until().unwrap_or_else(Instant::now);
         if apl.canonical != *name && apl.last.is_some() {
@@ -135,16 +130,21 @@ impl Directory {
                 Ok(_) | Err(_) => Ok((outcome, until)),
             };
         }
-        if let Some(error) = no_space(name, &apl) {
-            return Ok((Err(error), held));
+        match apl.last.as_deref().map(|known| &known.fact) {
+            Some(Fact::Records(_)) => {}
+            Some(Fact::NoName(_)) => return Ok((Err(ResolveError::NoName { name: name.clone() }), held)),
+            Some(Fact::NoData(_) | Fact::Alias { .. }) | None => {
+                let error = ResolveError::Legacy { name: name.clone(), cause: Legacy::NoSpace };
+                return Ok((Err(error), held));
+            }
         }
         let svcb = svcb?;
-        let has_svcb_rule = records(svcb.as_ref()).any(carries_rule);
         // The first source that has a rule is the only one read, so then nobody need know the next.
-        let txt = if has_svcb_rule { None } else { txt? };
+        let txt = if carries_rule(&rdatas(svcb.as_ref())) { None } else { txt? };
         let ends = [svcb.as_ref(), txt.as_ref()].into_iter().flatten().filter_map(Answer::until);
         let until = ends.fold(held, Instant::min);
-        Ok((self.judge(name, [Some(&apl), svcb.as_ref(), txt.as_ref()], until), until))
+        let [apl, svcb, txt] = [Some(&apl), svcb.as_ref(), txt.as_ref()].map(rdatas);
+        Ok((self.judge(name, &Sources { apl: &apl, svcb: &svcb, txt: &txt, local: &[] }, until), until))
     }
 
     /// The records of one source of rules; none for a name so long that nothing can stand below it.
@@ -155,22 +155,43 @@ impl Directory {
         }
     }
 
-    fn judge(&self, name: &Name, sources: [Option<&Answer>; 3], until: Instant) -> Result<Entry, ResolveError> {
-        let [apl, svcb, txt] = sources.map(|source| records(source).map(|record| &*record.rdata).collect::<Vec<_>>());
-        let published = ssa_records::service(name, &apl, &svcb, &txt);
-        let malformed = match &published {
-            Ok(published) => &published.malformed,
-            Err(legacy) => legacy.malformed(),
-        };
-        for rule in malformed {
-            tracing::warn!(%name, error = %rule, "a published rule is malformed and is left out");
+    /// What the records of `name` come to.
+    fn judge(&self, name: &Name, sources: &Sources<'_>, until: Instant) -> Result<Entry, ResolveError> {
+        let published = ssa_records::service(sources);
+        match &published {
+            Ok(published) => self.note_malformed(name, &published.malformed),
+            Err(Legacy::NoUsableRule { malformed }) => self.note_malformed(name, malformed),
+            Err(Legacy::NoSpace | Legacy::Apl(_)) => {}
         }
-        self.metrics.malformed_rules.add(malformed.len() as u64);
-        let published = published.map_err(|legacy| {
-            tracing::warn!(%name, error = %legacy, "what is published is not usable: the name is a legacy name");
-            ResolveError::Legacy { name: name.clone(), cause: cause(&legacy) }
+        let published = published.map_err(|cause| {
+            tracing::warn!(%name, error = %cause, reason = cause.reason(), "published for SSA, and not usable");
+            ResolveError::Legacy { name: name.clone(), cause }
         })?;
-        let service = Service { name: name.clone(), space: published.space, rules: published.rules, port: published.port };
-        Ok(Entry { has_rule: published.has_rule, found: Found { service: Arc::new(service), until } })
+        let service =
+            Service { name: name.clone(), space: published.space, rules: published.rules, port: published.port };
+        let has_rule = !sources.txt.is_empty() || carries_rule(sources.svcb);
+        Ok(Entry { has_rule, found: Found { service: Arc::new(service), until } })
     }
+
+    fn note_malformed(&self, name: &Name, malformed: &[MalformedRule]) {
+        self.metrics.malformed_rules.add(malformed.len() as u64);
+        for error in malformed {
+            tracing::warn!(%name, %error, "a published rule is malformed, and is left out");
+        }
+    }
+}
+
+/// The data of the records in an answer.
+fn rdatas(answer: Option<&Answer>) -> Vec<&[u8]> {
+    match answer.and_then(|answer| answer.last.as_deref()).map(|known| &known.fact) {
+        Some(Fact::Records(records)) => records.iter().map(|record| &*record.rdata).collect(),
+        Some(Fact::Alias { .. } | Fact::NoData(_) | Fact::NoName(_)) | None => Vec::new(),
+    }
+}
+
+/// Whether this source surely has a rule, so that no other is read; a doubtful record set is not taken for one.
+fn carries_rule(svcb: &[&[u8]]) -> bool {
+    let decoded: Result<Vec<Svcb>, _> = svcb.iter().map(|rdata| Svcb::decode(rdata)).collect();
+    let carries = |svcb: &Svcb| svcb.priority() > 0 && svcb.rule().is_some() && svcb.mandatory().next().is_none();
+    decoded.is_ok_and(|svcbs| svcbs.iter().any(carries))
 }

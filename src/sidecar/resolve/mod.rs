@@ -28,7 +28,7 @@ mod spaces;
 mod verdict;
 mod walk;
 
-pub use error::{LegacyCause, ResolveError};
+pub use error::ResolveError;
 pub use metrics::ResolveMetrics;
 
 use std::net::{Ipv6Addr, SocketAddr};

@@ -82,10 +82,8 @@ impl Answerer {
         let header = Header::parse(query).ok().filter(|header| !header.response && query.len() >= HEADER_OCTETS)?;
         self.metrics.failures.increment(&Reason("too-many-questions"));
         self.metrics.answers.increment(&(proto, Origin::Nobody, RcodeLabel(Rcode::SERVFAIL)));
-        let message = Message::parse(query).map_or_else(
-            |_| refusal(header, Rcode::SERVFAIL),
-            |asked| asked.response(Rcode::SERVFAIL),
-        );
+        let message = Message::parse(query)
+            .map_or_else(|_| refusal(header, Rcode::SERVFAIL), |asked| asked.response(Rcode::SERVFAIL));
         Some(message.encode(LEAST_UDP.into()))
     }
 

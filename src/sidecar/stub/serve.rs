@@ -74,13 +74,10 @@ impl Stub {
         let sockets = bind_free(listen)?;
         let ours: Vec<_> = sockets.iter().filter_map(|(udp, _)| udp.local_addr().ok()).collect();
         let addr = *ours.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let upstream = Upstream::new(without_ourselves(parts.upstream, &ours), parts.client, parts.metrics.failovers.clone());
-        let answerer = Answerer {
-            resolver: parts.resolver,
-            stand_ins: parts.stand_ins,
-            upstream,
-            metrics: parts.metrics,
-        };
+        let upstream =
+            Upstream::new(without_ourselves(parts.upstream, &ours), parts.client, parts.metrics.failovers.clone());
+        let answerer =
+            Answerer { resolver: parts.resolver, stand_ins: parts.stand_ins, upstream, metrics: parts.metrics };
         Ok(Self { answerer: Arc::new(answerer), sockets, addr })
     }
 
