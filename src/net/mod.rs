@@ -9,3 +9,4 @@ pub mod namespace;
 pub mod original_dst;
 pub mod routes;
 pub(crate) mod sys;
+pub mod udp_batch;
