@@ -11,6 +11,7 @@ mod code;
 mod cursor;
 mod edns;
 mod encode;
+pub mod fuzz;
 pub mod message;
 pub mod rdata;
 pub mod render;
