@@ -6,6 +6,7 @@
 pub mod connect;
 pub mod listen;
 pub mod namespace;
+pub mod nft;
 pub mod original_dst;
 pub mod routes;
 pub(crate) mod sys;
