@@ -121,9 +121,8 @@ async fn a_sidecar_that_does_not_know_its_own_rules_is_not_ready() {
          inbound: {{ listen: \"127.0.0.1:0\", services: [{{ name: {SERVICE} }}] }}\n"
     );
     let sidecar = Process::start(&authority, &more).await;
-    let reply = sidecar.get("/ready").await;
-    assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
-    assert!(reply.ends_with("pending: own-rules\n"), "{reply}");
+    within(async { while !sidecar.get("/ready").await.ends_with("pending: own-rules\n") {} }).await;
+    assert!(sidecar.get("/ready").await.starts_with("HTTP/1.1 503"));
 }
 
 #[tokio::test]
