@@ -1,8 +1,11 @@
 //! Configuration from files, environment and flags: what is read, what is refused, and how both are told.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use funicular::config::peak::Peak;
 use funicular::config::sidecar::{Policy, Sidecar};
 use funicular::config::{self, Faults, Loaded, Sources};
 
@@ -27,7 +30,7 @@ fn read_with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded<Sidecar>
 fn told(faults: &Faults) -> Vec<String> {
     let place = |fault: &config::Fault| match &fault.place {
         config::Place::File { line, column, .. } => format!("{line}:{column}"),
-        other => other.to_string(),
+        other @ (config::Place::Environment(_) | config::Place::Flag(_) | config::Place::Default) => other.to_string(),
     };
     faults.iter().map(|fault| format!("{} {} {}", place(fault), fault.key, fault.cause.reason())).collect()
 }
@@ -299,4 +302,26 @@ fn descend<'s>(root: &'s serde_json::Value, at: &'s serde_json::Value, step: &st
         "[]" => at.get("items").or_else(|| at.get("additionalProperties")),
         _ => at.get("properties")?.get(step),
     }
+}
+
+#[test]
+fn the_manual_s_reference_is_the_declaration_s() {
+    let chapter = include_str!("../src/manual/configuration.md");
+    for (role, reference) in [("sidecar", config::reference::<Sidecar>()), ("peak", config::reference::<Peak>())] {
+        assert!(chapter.contains(&reference), "replace it in the manual by: funicular schema {role} --as markdown");
+    }
+}
+
+#[test]
+fn peak_s_sample_is_read_as_it_stands() {
+    let loaded = config::read::<Peak>(&Sources::new().file(&sample("peak.yaml"))).unwrap();
+    assert_eq!(loaded.value.zones[0].name.to_string(), "shop.peak.");
+}
+
+#[test]
+fn every_sample_is_known_to_these_tests() {
+    let mut names: Vec<String> =
+        std::fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["peak.yaml", "sidecar.yaml"]);
 }
