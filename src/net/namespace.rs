@@ -115,9 +115,20 @@ impl NetNs {
     /// # Errors
     /// `ENOENT` for a parameter that the kernel does not have, `EACCES` or `EROFS` where it may not be written.
     pub fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        self.run(|| fs::write(path, value))?
+        self.run(|| fs::write(sysctl_path(name), value))?
     }
+}
+
+/// Reads a kernel parameter of the calling thread's namespace, without the newline at its end.
+///
+/// # Errors
+/// `ENOENT` for a parameter that the kernel does not have.
+pub fn sysctl(name: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(sysctl_path(name))?.trim_end().to_owned())
+}
+
+fn sysctl_path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
 /// Gives the calling thread its own mounts and lays `overlays` over them.
@@ -155,20 +166,20 @@ pub enum UserNamespaceError {
          (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; \
          in a container, a seccomp profile that allows unshare)"
     )]
-    Forbidden(#[source] io::Error),
+    Forbidden(io::Error),
     /// No more may be made.
     #[error("no more user namespaces may be made: raise sysctl user.max_user_namespaces ({0})")]
-    Exhausted(#[source] io::Error),
+    Exhausted(io::Error),
     /// The process already has several threads.
     #[error("a process with several threads cannot make a user namespace: this must come first ({0})")]
-    Threads(#[source] io::Error),
+    Threads(io::Error),
     /// Namespace made, but the ids could not be mapped.
-    #[error("cannot write {file}: {source}")]
+    #[error("cannot write {file}: {answer}")]
     Map {
         /// Which file under `/proc/self`.
         file: &'static str,
         /// What it answered.
-        source: io::Error,
+        answer: io::Error,
     },
 }
 
@@ -192,7 +203,7 @@ pub fn become_root() -> Result<(), UserNamespaceError> {
         ("/proc/self/uid_map", format!("0 {uid} 1")),
         ("/proc/self/gid_map", format!("0 {gid} 1")),
     ] {
-        fs::write(file, content).map_err(|source| UserNamespaceError::Map { file, source })?;
+        fs::write(file, content).map_err(|answer| UserNamespaceError::Map { file, answer })?;
     }
     Ok(())
 }
@@ -234,11 +245,11 @@ mod tests {
     #[test]
     #[ignore = "needs CAP_NET_ADMIN"]
     fn a_kernel_parameter_is_set_in_its_namespace_alone() {
-        const FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+        const FORWARDING: &str = "net.ipv6.conf.all.forwarding";
         let (one, other) = (NetNs::create().unwrap(), NetNs::create().unwrap());
-        one.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-        let read = |ns: &NetNs| ns.run(|| fs::read_to_string(FORWARDING).unwrap()).unwrap();
-        assert_eq!((read(&one).trim(), read(&other).trim()), ("1", "0"));
+        one.set_sysctl(FORWARDING, "1").unwrap();
+        let read = |ns: &NetNs| ns.run(|| sysctl(FORWARDING).unwrap()).unwrap();
+        assert_eq!((read(&one).as_str(), read(&other).as_str()), ("1", "0"));
     }
 
     #[test]
