@@ -38,7 +38,7 @@ const DEFAULT_IPV6_METRIC: u32 = 1024;
 pub enum RouteError {
     /// Netlink cannot be spoken at all.
     #[error("cannot open a netlink socket: {0}")]
-    Socket(#[source] io::Error),
+    Socket(io::Error),
     /// The device is not there.
     #[error("there is no network device {name}; there {}: name one of them", list(known))]
     NoSuchDevice {
@@ -54,20 +54,20 @@ pub enum RouteError {
         attempted: String,
     },
     /// The kernel said no.
-    #[error("the kernel refuses `{attempted}`: {source}")]
+    #[error("the kernel refuses `{attempted}`: {answer}")]
     Refused {
         /// The `ip` command that would do the same.
         attempted: String,
         /// What the kernel said.
-        source: io::Error,
+        answer: io::Error,
     },
     /// The kernel's answer made no sense, or the connection to it ended.
-    #[error("netlink failed on `{attempted}`: {source}")]
+    #[error("netlink failed on `{attempted}`: {answer}")]
     Protocol {
         /// The `ip` command that would do the same.
         attempted: String,
         /// What went wrong.
-        source: Error,
+        answer: Error,
     },
 }
 
@@ -75,7 +75,7 @@ impl RouteError {
     /// Whether what was to be made is there already.
     #[must_use]
     pub fn already_exists(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(libc::EEXIST))
+        matches!(self, Self::Refused { answer, .. } if answer.raw_os_error() == Some(libc::EEXIST))
     }
 }
 
@@ -502,13 +502,13 @@ impl Netlink {
 /// Whose fault it is that `attempted` failed.
 fn failed(attempted: &str, error: Error) -> RouteError {
     let attempted = attempted.to_owned();
-    let Error::NetlinkError(answer) = &error else {
-        return RouteError::Protocol { attempted, source: error };
+    let Error::NetlinkError(refusal) = &error else {
+        return RouteError::Protocol { attempted, answer: error };
     };
-    let source = answer.to_io();
-    match source.raw_os_error() {
+    let answer = refusal.to_io();
+    match answer.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => RouteError::NotPermitted { attempted },
-        _ => RouteError::Refused { attempted, source },
+        _ => RouteError::Refused { attempted, answer },
     }
 }
 

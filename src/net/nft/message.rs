@@ -461,7 +461,7 @@ pub(super) fn read_set(table: &str, body: &[u8]) -> Option<(String, LoweredSet)>
     Some((attributes::text(of(set::NAME)?), read))
 }
 
-/// The edges that a listed message about elements holds.
+/// The edges that a listed message about elements holds. nft begins a set with an end at zero, which says nothing.
 pub(super) fn read_elements(body: &[u8]) -> Vec<Edge> {
     let attributes = body.get(GENERAL..).unwrap_or_default();
     let list = attributes::find(attributes, elements::ELEMENTS).unwrap_or_default();
@@ -470,7 +470,8 @@ pub(super) fn read_elements(body: &[u8]) -> Vec<Edge> {
         let key = attributes::find(attributes::find(item, element::KEY)?, data::VALUE)?;
         Some(Edge { key: key.to_vec(), ends: flags & element::INTERVAL_END != 0 })
     };
-    attributes::read(list).filter_map(|(_, item)| edge(item)).collect()
+    let means_something = |edge: &Edge| !edge.ends || edge.key.iter().any(|octet| *octet != 0);
+    attributes::read(list).filter_map(|(_, item)| edge(item)).filter(means_something).collect()
 }
 
 /// The number of the generation of rules.
