@@ -101,6 +101,7 @@ mod tests {
     #[test]
     fn the_cookies_of_rfc_9018_appendix_a_come_out() {
         // A.1 to A.4: what the server answers.
+        for (secret, client, peer, time, cookie) in [
             (secret(), "2464c4abcf10c957", PEER, 1_559_731_985, "010000005cf79f111f8130c3eee29480"),
             (secret(), "2464c4abcf10c957", PEER, 1_559_734_385, "010000005cf7a871d4a564a1442aca77"),
             (secret(), "fc93fc62807ddb86", "203.0.113.203", 1_559_734_700, "010000005cf7a9acf73a7810aca2381e"),
