@@ -17,8 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod init;
-#[doc = include_str!("manual/README.md")]
-pub mod manual {}
+pub mod manual;
 pub mod model;
 pub mod net;
 pub mod ops;

@@ -1,5 +1,8 @@
 //! The per-pod proxy.
 
+pub mod resolve;
+pub mod stub;
+
 use std::process::ExitCode;
 
 /// Flags of `funicular sidecar`.

@@ -1,3 +1,6 @@
 //! Bytes to types and back. Pure: no socket, clock, randomness, log or environment.
 
 pub mod dns;
+pub mod jwks;
+pub mod jwt;
+pub mod proxy_header;

@@ -1,0 +1,20 @@
+# Builds one static binary and nothing else: no shell, no libc, no root.
+#
+#   docker build -t funicular .
+#
+# The base image's own target is musl, so the result is static; aws-lc is built by the C compiler, without cmake.
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache build-base linux-headers
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+# Dependencies first, so that a change of our own code does not build them again.
+RUN mkdir -p src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+ && cargo build --locked --profile dist && rm -r src
+COPY src ./src
+RUN touch src/main.rs src/lib.rs && cargo build --locked --profile dist --bin funicular
+
+FROM scratch
+COPY --from=build /src/target/dist/funicular /funicular
+# A uid of its own, so that redirect rules can exempt the sidecar by it; not one that other meshes or bases use.
+USER 7246:7246
+ENTRYPOINT ["/funicular"]

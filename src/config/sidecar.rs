@@ -1,0 +1,176 @@
+//! The sidecar's configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::common::{Admin, Log};
+use super::section::{choice, section};
+use super::values::NameServer;
+use crate::model::Name;
+
+section! {
+    /// The configuration of `funicular sidecar`.
+    pub struct Sidecar {
+        /// Who this pod is to the services it calls. Required for every service whose rule asks for a token.
+        identity: Option<Identity>,
+        /// What proves this pod's services' names to their callers. Required when `inbound.services` has any.
+        tls: Option<Tls>,
+        /// The issuers whose tokens this pod's services accept.
+        trust: Vec<Trust>,
+        /// The DNS stub, and where names are looked up.
+        dns: Dns,
+        /// What the pod's own programs call.
+        outbound: Outbound,
+        /// Calls to this pod's services.
+        inbound: Inbound,
+        /// Where the sidecar can be asked how it is.
+        admin: Admin,
+        /// What is logged, and how.
+        log: Log,
+        /// How long connections may go on after the sidecar was told to stop; then they are closed.
+        drain: Duration = "30s",
+    }
+}
+
+section! {
+    /// Who this pod is, and the key that proves it: the sidecar signs a token for each service that it calls.
+    pub struct Identity {
+        /// The pod's name: `spiffe://<trust domain>/ns/<namespace>/sa/<account>`; the `sub` of its tokens.
+        id: String,
+        /// The `iss` of its tokens: what the services' `trust` lists.
+        issuer: String,
+        /// File with the private key that signs them: PKCS#8 PEM, Ed25519 or P-256.
+        signing_key: PathBuf,
+        /// The `kid` of that key in the issuer's key set.
+        key_id: String,
+        /// How long a token is good for; it is renewed before half of that is over.
+        token_life: Duration = "300s",
+        /// File with the certificates (PEM) of the authorities that vouch for the services' names.
+        ca: PathBuf,
+    }
+}
+
+section! {
+    /// The certificate that proves this pod's services' names.
+    pub struct Tls {
+        /// File with the certificate chain (PEM), the pod's own first; it holds every name of `inbound.services`.
+        certificate: PathBuf,
+        /// File with its private key (PEM).
+        key: PathBuf,
+    }
+}
+
+section! {
+    /// An issuer whose tokens are accepted.
+    pub struct Trust {
+        /// The `iss` of its tokens, compared octet for octet.
+        issuer: String,
+        /// File with its public keys, a JSON Web Key Set (RFC 7517 §5).
+        jwks: PathBuf,
+        /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
+        algorithms: Vec<Algorithm> = "[EdDSA]",
+    }
+}
+
+choice! {
+    /// A signature algorithm of a token.
+    pub enum Algorithm {
+        /// Ed25519 (RFC 8037 §3.1).
+        EdDsa = "EdDSA",
+        /// ECDSA with P-256 and SHA-256 (RFC 7518 §3.4).
+        Es256 = "ES256",
+    }
+}
+
+section! {
+    /// The DNS stub, and where names are looked up.
+    pub struct Dns {
+        /// Where the pod's questions arrive, over UDP and TCP; `funicular init` redirects port 53 here.
+        listen: SocketAddr = "[::]:15053",
+        /// Name servers for all names that are not Peak's. None: those of /etc/resolv.conf.
+        upstream: Vec<NameServer>,
+        /// Where services with structured addresses are looked up.
+        peak: Peak,
+        /// Addresses the stub hands out in place of a service's own.
+        stand_ins: StandIns,
+    }
+}
+
+section! {
+    /// Which names are looked up at Peak, and where its main servers are.
+    pub struct Peak {
+        /// Zones: names at or below them are asked of the servers, all others of `dns.upstream`.
+        zones: Vec<Name>,
+        /// The main servers; the way from them to the clusters' servers is found by their referrals.
+        servers: Vec<NameServer>,
+    }
+}
+
+section! {
+    /// Stand-in addresses: one per name of each family, meaningful only inside this pod.
+    pub struct StandIns {
+        /// For AAAA questions: 64 to 112 bits long, the same as `funicular init --stand-in6`.
+        ipv6: Ipv6Net = "fd46:554e:1c00::/64",
+        /// For A questions, so that programs that speak only IPv4 work too: 4 to 16 bits long, the same as
+        /// `funicular init --stand-in4`.
+        ipv4: Ipv4Net = "240.0.0.0/4",
+    }
+}
+
+section! {
+    /// What the pod's own programs call.
+    pub struct Outbound {
+        /// Where redirected connections arrive.
+        listen: SocketAddr = "[::]:15001",
+        /// How long all attempts to connect may take together.
+        connect_deadline: Duration = "5s",
+        /// How long one candidate address has before the next is tried as well.
+        attempt_timeout: Duration = "1s",
+        /// Socket mark of the sidecar's own connections, when `funicular init --mark` exempts them by it.
+        mark: Option<u32>,
+        /// Shared secrets of rules with a `hop` field, by their ID: files with 32 hexadecimal digits.
+        secrets: BTreeMap<String, PathBuf>,
+    }
+}
+
+section! {
+    /// Calls to this pod's services.
+    pub struct Inbound {
+        /// Where redirected connections arrive.
+        listen: SocketAddr = "[::]:15006",
+        /// What happens to a connection without a token.
+        policy: Policy = "strict",
+        /// The services of this pod; their rules come from DNS.
+        services: Vec<InboundService>,
+        /// How long a caller has for its TLS handshake and its header.
+        handshake_timeout: Duration = "5s",
+    }
+}
+
+choice! {
+    /// What happens to a connection without a token.
+    pub enum Policy {
+        /// It is refused.
+        Strict = "strict",
+        /// It passes, and is counted.
+        Permissive = "permissive",
+        /// Everything passes; what `strict` would refuse is counted.
+        Audit = "audit",
+    }
+}
+
+section! {
+    /// A service of this pod.
+    pub struct InboundService {
+        /// Its name, as callers look it up: the `aud` of their tokens, and a name in `tls.certificate`.
+        name: Name,
+        /// Who may call: workload names, `*` for any one segment. None: whoever proves an identity.
+        callers: Vec<String>,
+        /// Port a connection arrives at: local port it is handed to. A port not listed stays as it is.
+        ports: BTreeMap<u16, u16>,
+    }
+}

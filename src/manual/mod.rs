@@ -1,0 +1,29 @@
+//! The manual. Each chapter is a Markdown file beside this one, readable there and here.
+//!
+//! | chapter | for whom |
+//! |---|---|
+//! | [`architecture`] | who wants to change Funicular, or to know how a call travels |
+//! | [`addressing`] | who publishes a service: spaces and rules |
+//! | [`init`] | who prepares a pod's network |
+//! | [`configuration`] | who writes the YAML |
+//! | [`operations`] | who runs it |
+//! | [`observability`] | who watches it |
+//! | [`threats`] | who must trust it |
+//! | [`decisions`] | who asks why |
+
+#[doc = include_str!("addressing.md")]
+pub mod addressing {}
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+#[doc = include_str!("configuration.md")]
+pub mod configuration {}
+#[doc = include_str!("decisions.md")]
+pub mod decisions {}
+#[doc = include_str!("init.md")]
+pub mod init {}
+#[doc = include_str!("observability.md")]
+pub mod observability {}
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+#[doc = include_str!("threats.md")]
+pub mod threats {}

@@ -1,0 +1,109 @@
+//! The access log: one line per connection, written when it has ended, however it ended.
+//!
+//! Lines are events of target `access` at level `info`, so `access=off` in the log's levels silences them and the
+//! log's format (text or JSON) is theirs too. A [`Line`] that is dropped unfinished is written all the same.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::metrics::{Direction, Label};
+
+/// The target of the access log's events.
+pub const TARGET: &str = "access";
+
+/// What one connection's line will say; what is not known stays away from it.
+#[derive(Debug)]
+pub struct Line {
+    direction: Direction,
+    client: SocketAddr,
+    begun: Instant,
+    /// Where the client wanted to go: the original destination of the redirected connection.
+    pub orig_dst: Option<SocketAddr>,
+    /// Where the connection was carried: the computed address, or the application's.
+    pub server: Option<SocketAddr>,
+    /// The service, with its final dot.
+    pub service: Option<String>,
+    /// Generation of the rule by which the address was computed or checked.
+    pub generation: Option<u32>,
+    /// The caller's name, once its token has been verified.
+    pub caller: Option<String>,
+    /// How the caller's token travels.
+    pub mode: Option<&'static str>,
+    /// How many addresses were tried.
+    pub attempts: u32,
+    /// Bytes from client to server.
+    pub sent_bytes: u64,
+    /// Bytes from server to client.
+    pub received_bytes: u64,
+    outcome: &'static str,
+    detail: Option<String>,
+}
+
+impl Line {
+    /// A connection has been accepted.
+    #[must_use]
+    pub fn open(direction: Direction, client: SocketAddr) -> Self {
+        Self {
+            direction,
+            client: SocketAddr::new(unmapped(client.ip()), client.port()),
+            begun: Instant::now(),
+            orig_dst: None,
+            server: None,
+            service: None,
+            generation: None,
+            caller: None,
+            mode: None,
+            attempts: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            outcome: "dropped",
+            detail: None,
+        }
+    }
+
+    /// How long ago the connection was accepted.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// It was carried to its end.
+    pub fn carried(mut self) {
+        self.outcome = "carried";
+    }
+
+    /// It was refused or failed: `reason` is the error's stable word, `error` its message, which holds no secret.
+    pub fn failed(mut self, reason: &'static str, error: &dyn std::fmt::Display) {
+        self.outcome = reason;
+        self.detail = Some(error.to_string());
+    }
+}
+
+/// An IPv4 client of a dual-stack listener is shown as what it is.
+fn unmapped(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        tracing::info!(
+            target: TARGET,
+            direction = self.direction.value(),
+            outcome = self.outcome,
+            client = %self.client,
+            orig_dst = self.orig_dst.map(tracing::field::display),
+            server = self.server.map(tracing::field::display),
+            service = self.service.as_deref(),
+            generation = self.generation,
+            caller = self.caller.as_deref(),
+            mode = self.mode,
+            attempts = self.attempts,
+            sent_bytes = self.sent_bytes,
+            received_bytes = self.received_bytes,
+            duration_seconds = self.begun.elapsed().as_secs_f64(),
+            error = self.detail.as_deref(),
+        );
+    }
+}
