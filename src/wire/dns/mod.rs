@@ -1,1 +1,25 @@
 //! The DNS on the wire and as text.
+//!
+//! Owns the general codec: whole messages ([`message`]), record data of every type the crate publishes ([`rdata`]),
+//! zone files ([`zonefile`]), and what a service's records say ([`ssa_records`]). What a zone answers is
+//! `model::zone`'s, the server's fast path is Peak's, and asking over sockets is `net::dns_client`'s.
+//!
+//! Invariants: no input makes a parser panic or loop; whatever one form says, the other says back (octets to text to
+//! octets, octets to types to octets); a record's data is always held uncompressed.
+
+mod code;
+mod cursor;
+mod edns;
+mod encode;
+pub mod message;
+pub mod rdata;
+pub mod rtype;
+
+pub use code::{Class, Opcode, Rcode, UnknownMnemonic};
+pub use cursor::WireError;
+pub use edns::{Edns, EdnsOption};
+pub use message::{Header, Message, Question, Record};
+pub use rtype::Type;
+
+#[cfg(test)]
+mod message_tests;
