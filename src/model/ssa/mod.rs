@@ -1,18 +1,35 @@
 //! Structured Service Addressing: spaces, rules, computing and checking addresses (SSA.md).
 //!
-//! Everything here is arithmetic on its arguments. `compute` and `check` allocate nothing.
+//! Everything here is arithmetic on its arguments. [`Rule::compute`] and [`Rule::check`] allocate nothing.
+//!
+//! ```text
+//! APL items ── space ──┐                    ┌── compute   inputs, draws → address
+//!                      ├── parse ── rule ───┤
+//! rule text ───────────┘           layout   └── check     address, what is known → the first thing wrong
+//!                                                explain   the same, every field with its reasons
+//! ```
 
+mod bits;
+mod candidates;
+mod check;
+mod compute;
+mod hex_key;
+mod keyed_hash;
+mod layout;
+mod parse;
 mod rule;
 mod secret;
+mod slice;
 mod space;
 
-pub use rule::{ContentSource, Layout, MalformedRule, Rule, TokenMode};
+pub use check::Missing;
+pub use rule::{ContentSource, MalformedRule, Rule, TokenMode};
 pub use secret::Secret;
+pub use slice::slice_prefixes;
 pub use space::{AplItem, BadSpace, Space};
 
 use std::net::Ipv6Addr;
-
-use ipnet::Ipv6Net;
+use std::sync::Arc;
 
 use super::UnixSeconds;
 
@@ -49,64 +66,71 @@ pub enum ComputeError {
     #[error("the rule hops with secret {id:?}, which this client does not hold")]
     NoSecret {
         /// The secret's name.
-        id: Box<str>,
+        id: Arc<str>,
     },
     /// `content` reads hexadecimal digits and the key is something else, or empty.
     #[error("the content key is not one or more hexadecimal digits")]
     ContentNotHex,
+    /// The rule does not have this replica.
+    #[error("there is no replica {replica}: the rule has replicas 0 to {}", replicas - 1)]
+    NoSuchReplica {
+        /// The replica asked for.
+        replica: u8,
+        /// How many there are, at least 1.
+        replicas: u16,
+    },
     /// No draw gave an address in the space with the work done.
     #[error("none of the draws gave an address inside the space with its work done")]
     NoDraw,
 }
 
-/// The first thing that is wrong with a destination (SSA.md §3).
+impl ComputeError {
+    /// A stable word for metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSecret { .. } => "secret-unknown",
+            Self::ContentNotHex => "content-not-hex",
+            Self::NoSuchReplica { .. } => "no-such-replica",
+            Self::NoDraw => "no-draw",
+        }
+    }
+}
+
+/// The first thing that is wrong with a destination (SSA.md §3): `prefix`, the name of a field, or `rule` where there
+/// is no rule at all.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
 #[error("{}", .0)]
 pub struct Wrong(pub &'static str);
 
-impl Rule {
-    /// The address for exactly `replica` (SSA.md §2), from `draw`, which gives 128 random bits a call.
-    ///
-    /// The rule must fit the space ([`Rule::parse`] saw to it).
-    ///
-    /// # Errors
-    /// Why this replica has none; the client goes on to the next replica.
-    pub fn compute(
-        &self,
-        _space: &Space,
-        _inputs: &Inputs<'_>,
-        _replica: u8,
-        _draw: &mut dyn FnMut() -> u128,
-    ) -> Result<Ipv6Addr, ComputeError> {
-        todo!()
-    }
-
-    /// Checks a destination against this one rule (SSA.md §3).
-    ///
-    /// # Errors
-    /// The first thing that is wrong: `prefix` or the name of a field.
-    pub fn check(&self, _space: &Space, _destination: Ipv6Addr, _known: &Known<'_>) -> Result<(), Wrong> {
-        todo!()
-    }
+/// The rule a client uses at `now`: the largest `gen` whose `from` is not in the future; of equal ones the larger
+/// `from`, then the octet-wise larger text (SSA.md §1).
+#[must_use]
+pub fn current(rules: &[Rule], now: UnixSeconds) -> Option<&Rule> {
+    rules.iter().filter(|rule| rule.from() <= now).max_by(|one, other| order(one).cmp(&order(other)))
 }
 
-/// The rule a client uses at `now`: the largest `gen` whose `from` is not in the future (SSA.md §1).
-#[must_use]
-pub fn current(_rules: &[Rule], _now: UnixSeconds) -> Option<&Rule> {
-    todo!()
+/// What a client goes by when it picks one of several rules.
+fn order(rule: &Rule) -> (u32, UnixSeconds, &[u8]) {
+    (rule.generation(), rule.from(), rule.text().as_bytes())
 }
 
 /// Checks a destination against several rules: it is right when it fits any of them, otherwise what is wrong by the
-/// rule a client would use now.
+/// rule a client would use now (without a time, by the one with the largest `gen`).
 ///
 /// # Errors
-/// The first thing wrong by that rule.
-pub fn check_any(_rules: &[Rule], _space: &Space, _destination: Ipv6Addr, _known: &Known<'_>) -> Result<(), Wrong> {
-    todo!()
-}
-
-/// The prefixes of the slices `[first, first + count)` of 2^`slice_bits` in `prefix`, as few as possible, in order.
-#[must_use]
-pub fn slice_prefixes(_prefix: Ipv6Net, _slice_bits: u8, _first: u128, _count: u128) -> Vec<Ipv6Net> {
-    todo!()
+/// The first thing wrong by that rule; where no rule is in use yet, by the first of them. `rule` where there is none:
+/// nothing fits no rule.
+pub fn check_any(rules: &[Rule], space: &Space, destination: Ipv6Addr, known: &Known<'_>) -> Result<(), Wrong> {
+    let in_use = current(rules, known.now.unwrap_or(UnixSeconds(u64::MAX))).or(rules.first()).ok_or(Wrong("rule"))?;
+    // Most addresses follow the rule in use, so it is asked first.
+    let wrong = match in_use.check(space, destination, known) {
+        Ok(()) => return Ok(()),
+        Err(wrong) => wrong,
+    };
+    let fits_another = rules
+        .iter()
+        .filter(|&rule| !std::ptr::eq(rule, in_use))
+        .any(|rule| rule.check(space, destination, known).is_ok());
+    if fits_another { Ok(()) } else { Err(wrong) }
 }

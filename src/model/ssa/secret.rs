@@ -12,10 +12,25 @@ impl Secret {
     pub fn new(octets: [u8; 16]) -> Self {
         Self(octets)
     }
+
+    pub(super) fn octets(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_in_its_debug_form() {
+        let shown = format!("{:?}", Secret::new([0xab; 16]));
+        assert!(!shown.contains("ab") && !shown.contains("171"), "{shown}");
     }
 }

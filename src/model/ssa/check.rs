@@ -1,0 +1,184 @@
+//! From an address back to whether the rule allows it (SSA.md §3).
+//!
+//! A checker that knows less checks less, never wrongly: whatever it lacks only ever skips a test.
+
+use std::net::Ipv6Addr;
+
+use super::bits::up;
+use super::candidates::{Epochs, Replicas};
+use super::keyed_hash::{self, WorkHash};
+use super::layout::{Decider, Field, Kind};
+use super::space::Block;
+use super::{Known, Rule, Space, Wrong, hex_key};
+
+/// The name that a wrong prefix, or an address outside the space, is answered with.
+pub(super) const PREFIX: Wrong = Wrong("prefix");
+
+impl Rule {
+    /// Checks a destination against this one rule (SSA.md §3), without allocation.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: `prefix` or the name of a field.
+    pub fn check(&self, space: &Space, destination: Ipv6Addr, known: &Known<'_>) -> Result<(), Wrong> {
+        let mut examination = Examination::begin(self, space, destination, known).ok_or(PREFIX)?;
+        if examination.judge_prefix() == Judgement::Wrong {
+            return Err(PREFIX);
+        }
+        for field in self.layout.fields() {
+            if examination.judge(field) == Judgement::Wrong {
+                return Err(Wrong(field.name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a test came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Judgement {
+    /// The value is one that the inputs give.
+    Fits,
+    /// No value is wrong here.
+    Free,
+    /// The checker lacks an input.
+    Skipped(Missing),
+    /// The value is none that the inputs give.
+    Wrong,
+}
+
+impl Judgement {
+    fn of(fits: bool) -> Self {
+        if fits { Self::Fits } else { Self::Wrong }
+    }
+}
+
+/// An input that a checker lacks.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Missing {
+    /// The caller's address.
+    Source,
+    /// The content key.
+    ContentKey,
+    /// The secret that the rule names.
+    Secret,
+    /// The time.
+    Time,
+}
+
+/// A destination under examination, with the replicas and epochs that still fit it.
+#[derive(Clone, Copy)]
+pub(super) struct Examination<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) space: &'a Space,
+    pub(super) known: &'a Known<'a>,
+    pub(super) destination: u128,
+    /// Which of the space's prefixes holds the destination.
+    pub(super) prefix: usize,
+    /// The destination's host word.
+    pub(super) host: u128,
+    pub(super) replicas: Replicas,
+    /// None without a time.
+    pub(super) epochs: Option<Epochs>,
+}
+
+impl<'a> Examination<'a> {
+    /// None when the destination is not in the space.
+    #[inline]
+    pub(super) fn begin(rule: &'a Rule, space: &'a Space, destination: Ipv6Addr, known: &'a Known<'a>) -> Option<Self> {
+        let destination = destination.to_bits();
+        let prefix = space.block_of(destination)?;
+        let host = up(destination, space.blocks()[prefix].length);
+        let replicas = Replicas::below(rule.replicas);
+        let epochs = known.now.map(|now| Epochs::around(rule, now));
+        Some(Self { rule, space, known, destination, prefix, host, replicas, epochs })
+    }
+
+    pub(super) fn block(&self) -> &'a Block {
+        &self.space.blocks()[self.prefix]
+    }
+
+    /// Whether the rule picks the destination's prefix; narrows the replicas when content decides.
+    #[inline]
+    pub(super) fn judge_prefix(&mut self) -> Judgement {
+        if self.space.blocks().len() == 1 {
+            return Judgement::Fits;
+        }
+        let (rule, space, block) = (self.rule, self.space, self.block());
+        match rule.layout.decider() {
+            None => Judgement::Free,
+            Some(Decider::Source { .. }) => match self.known.source {
+                None => Judgement::Skipped(Missing::Source),
+                Some(source) => Judgement::of(rule.choose_prefix(space, source.to_bits(), &[], 0) == Some(block)),
+            },
+            Some(Decider::Content) => match self.known.content {
+                None => Judgement::Skipped(Missing::ContentKey),
+                Some(key) => Judgement::of(
+                    self.replicas.retain(|replica| rule.choose_prefix(space, 0, key, replica) == Some(block)),
+                ),
+            },
+        }
+    }
+
+    /// Whether a field holds what the inputs give; narrows the replicas and epochs by the way.
+    #[inline]
+    pub(super) fn judge(&mut self, field: &Field) -> Judgement {
+        let found = self.host & field.mask;
+        let salt = &self.rule.salt;
+        match field.kind {
+            Kind::Random => Judgement::Free,
+            Kind::Fixed { number } => Judgement::of(found == field.place_number(number)),
+            Kind::Source { first } => match self.known.source {
+                None => Judgement::Skipped(Missing::Source),
+                Some(source) => Judgement::of(found == field.place(source.to_bits() << first)),
+            },
+            Kind::SourceHash { source_bits } => match self.known.source {
+                None => Judgement::Skipped(Missing::Source),
+                Some(source) => {
+                    Judgement::of(found == field.place(keyed_hash::source(salt, source.to_bits(), source_bits)))
+                }
+            },
+            Kind::Content => match self.known.content {
+                None => Judgement::Skipped(Missing::ContentKey),
+                Some(key) => Judgement::of(hex_key::first_bits(key).is_some_and(|value| found == field.place(value))),
+            },
+            Kind::ContentHash => match self.known.content {
+                None => Judgement::Skipped(Missing::ContentKey),
+                Some(key) => Judgement::of(
+                    self.replicas.retain(|replica| found == field.place(keyed_hash::content(salt, replica, key))),
+                ),
+            },
+            Kind::Hop => self.judge_hop(field, found),
+            Kind::Work { zero_bits } => self.judge_work(zero_bits),
+        }
+    }
+
+    fn judge_hop(&mut self, field: &Field, found: u128) -> Judgement {
+        let (Some(source), Some(secret), Some(epochs)) = (self.known.source, self.known.secret, &mut self.epochs)
+        else {
+            return Judgement::Skipped(self.missing(true));
+        };
+        let source = source.to_bits();
+        Judgement::of(epochs.retain(|epoch| found == field.place(keyed_hash::hop(secret, epoch, source))))
+    }
+
+    fn judge_work(&mut self, zero_bits: u8) -> Judgement {
+        let (Some(source), Some(epochs)) = (self.known.source, &mut self.epochs) else {
+            return Judgement::Skipped(self.missing(false));
+        };
+        let (salt, source, destination) = (&self.rule.salt, source.to_bits(), self.destination);
+        Judgement::of(
+            epochs.retain(|epoch| WorkHash::new(salt, source, epoch).begins_with_zeros(destination, zero_bits)),
+        )
+    }
+
+    /// The first thing that a field of time lacks.
+    fn missing(&self, needs_secret: bool) -> Missing {
+        if self.known.source.is_none() {
+            Missing::Source
+        } else if needs_secret && self.known.secret.is_none() {
+            Missing::Secret
+        } else {
+            Missing::Time
+        }
+    }
+}
