@@ -1,1 +1,11 @@
-//! Sockets and the kernel.
+//! Sockets and the kernel: what listens, connects, and arranges a pod's network.
+//!
+//! Owns every system call that has no safe wrapper elsewhere ([`sys`]), every netlink socket ([`nft`], [`routes`])
+//! and every namespace ([`namespace`]). Decides nothing about services: roles say what they want, this does it.
+
+pub mod connect;
+pub mod listen;
+pub mod namespace;
+pub mod original_dst;
+pub mod routes;
+pub(crate) mod sys;

@@ -1,0 +1,52 @@
+//! Outgoing TCP: marked where the redirect rules know us by mark, and never later than the deadline.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
+
+/// Connects to `dst`, with Nagle's algorithm off.
+///
+/// `mark` is set as SO_MARK before the first packet, so that `funicular init --mark` lets the connection pass.
+/// Dropping the future closes the socket.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`] at `deadline`, [`io::ErrorKind::PermissionDenied`] for a mark without CAP_NET_ADMIN or
+/// CAP_NET_RAW, else whatever connect(2) says.
+pub async fn tcp(dst: SocketAddr, mark: Option<u32>, deadline: Instant) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(dst), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    let connecting = TcpSocket::from_std_stream(socket.into()).connect(dst);
+    timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_connection_is_made_without_delay_of_small_writes() {
+        let listener = crate::net::listen::tcp((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let dst = listener.local_addr().unwrap();
+        let stream = tcp(dst, None, Instant::now() + Duration::from_secs(5)).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(stream.peer_addr().unwrap(), dst);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_in_the_past_times_out() {
+        // A listener whose queue is never served would still complete the handshake, so nothing listens here.
+        let dst = (Ipv4Addr::new(240, 0, 0, 1), 9).into();
+        let error = tcp(dst, None, Instant::now()).await.unwrap_err();
+        // A host without a default route refuses at once, which is as good.
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::NetworkUnreachable), "{error}");
+    }
+}
