@@ -7,20 +7,23 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::net::Ipv6Addr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::Signal;
+use ipnet::{IpNet, Ipv6Net};
 use tokio::runtime::Runtime;
 
-use crate::net::namespace::{self, NamespaceError};
+use super::process::PodCommand;
+use crate::net::namespace::{self, NetNs, Overlay};
+use crate::net::routes::{Action, LOOPBACK, MAIN, Netlink, Route, RouteError};
+
+/// Who wrote the bed's routes: an administrator.
+const PROTOCOL: u8 = 4;
 
 /// Environment variables that would change what an unmodified program does.
 const FOREIGN_SETTINGS: [&str; 9] = [
@@ -38,7 +41,16 @@ pub enum BedError {
         pod: &'static str,
         /// Why.
         #[source]
-        source: NamespaceError,
+        source: io::Error,
+    },
+    /// Links, addresses and routes.
+    #[error("cannot arrange the network of {pod}")]
+    Network {
+        /// Whose.
+        pod: &'static str,
+        /// Why.
+        #[source]
+        source: RouteError,
     },
     /// Work sent to a pod's thread panicked.
     #[error("the thread of {pod} has ended")]
@@ -55,7 +67,7 @@ pub enum BedError {
         action: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A program that must succeed did not.
     #[error("{program} failed in {pod} ({status}):\n{output}")]
@@ -83,53 +95,80 @@ pub enum BedError {
     },
 }
 
-type Job = Box<dyn FnOnce(&Runtime) + Send>;
+type Job = Box<dyn FnOnce(&Inside) + Send>;
 
-/// A pod: a network and a mount namespace of its own.
-pub struct Pod {
-    name: &'static str,
-    exe: PathBuf,
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-    network: OwnedFd,
-    task: String,
+/// What a pod's thread has at hand.
+pub(super) struct Inside {
+    runtime: Runtime,
+    netlink: Netlink,
 }
 
-impl fmt::Debug for Pod {
+/// The way into a pod. The pod lives until the last of them is gone.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) pod: &'static str,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pod").field("name", &self.name).finish_non_exhaustive()
+        write!(f, "Door({})", self.pod)
     }
 }
 
+impl Door {
+    pub(super) fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inside) -> T + Send + 'static,
+    ) -> Result<T, BedError> {
+        let (reply, result) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |inside| {
+            let _ = reply.send(work(inside));
+        });
+        let ended = || BedError::Ended { pod: self.pod };
+        self.jobs.send(job).map_err(|_| ended())?;
+        result.recv().map_err(|_| ended())
+    }
+}
+
+/// A pod: a network and a mount namespace of its own.
+#[derive(Debug)]
+pub struct Pod {
+    name: &'static str,
+    exe: PathBuf,
+    door: Door,
+    thread: Option<JoinHandle<()>>,
+    network: NetNs,
+    task: String,
+}
+
 impl Pod {
-    /// A pod without links. `exe` is this crate's program, which starts every other; `files` are shown in place of
-    /// the machine's own (source, place).
+    /// A pod without links, its loopback up. `exe` is this crate's program, which starts every other; `overlays` are
+    /// seen in place of the machine's own files.
     ///
     /// # Errors
     /// When the kernel refuses the namespaces or the mounts.
-    pub fn new(name: &'static str, exe: &Path, files: Vec<(PathBuf, PathBuf)>) -> Result<Self, BedError> {
-        let io = |action: &str, source| BedError::Io { pod: name, action: action.to_owned(), source };
+    pub fn new(name: &'static str, exe: &Path, overlays: Vec<Overlay>) -> Result<Self, BedError> {
+        let refused = |source| BedError::Namespace { pod: name, source };
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (born, birth) = mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name(format!("pod-{name}"))
-            .spawn(move || match settle(&files) {
-                Ok((runtime, network, task)) => {
-                    let _ = born.send(Ok((network, task)));
-                    for job in inbox {
-                        job(&runtime);
-                    }
+        let live = move || match settle(&overlays) {
+            Ok((inside, network, task)) => {
+                let _ = born.send(Ok((network, task)));
+                for job in inbox {
+                    job(&inside);
                 }
-                Err(error) => {
-                    let _ = born.send(Err(error));
-                }
-            })
-            .map_err(|source| io("start a thread", source))?;
-        let (network, task) = birth
-            .recv()
-            .map_err(|_| BedError::Ended { pod: name })?
-            .map_err(|source| BedError::Namespace { pod: name, source })?;
-        Ok(Self { name, exe: exe.to_owned(), jobs: Some(jobs), thread: Some(thread), network, task })
+            }
+            Err(error) => {
+                let _ = born.send(Err(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(live).map_err(refused)?;
+        let (network, task) = birth.recv().map_err(|_| BedError::Ended { pod: name })?.map_err(refused)?;
+        let door = Door { pod: name, jobs };
+        let pod = Self { name, exe: exe.to_owned(), door, thread: Some(thread), network, task };
+        pod.set_up(LOOPBACK)?;
+        Ok(pod)
     }
 
     /// What the pod is called.
@@ -138,39 +177,37 @@ impl Pod {
         self.name
     }
 
-    /// The thread that is the pod, by its number outside: what `nsenter --target` takes.
+    /// The thread that is the pod, by its number as `/proc` shows it: what `nsenter --target` takes.
     #[must_use]
     pub fn task(&self) -> &str {
         &self.task
     }
 
-    /// Runs `work` inside the pod and gives its result; sockets that it opens stay the pod's.
+    /// Runs `work` inside the pod and gives its result; sockets that it opens stay the pod's. One work at a time.
     ///
     /// # Errors
     /// [`BedError::Ended`] when `work` panics.
     pub fn within<T: Send + 'static>(&self, work: impl FnOnce(&Runtime) -> T + Send + 'static) -> Result<T, BedError> {
-        let (reply, result) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |runtime| {
-            let _ = reply.send(work(runtime));
-        });
-        let ended = || BedError::Ended { pod: self.name };
-        self.jobs.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())?;
-        result.recv().map_err(|_| ended())
+        self.inside(|inside| work(&inside.runtime))
+    }
+
+    fn inside<T: Send + 'static>(&self, work: impl FnOnce(&Inside) -> T + Send + 'static) -> Result<T, BedError> {
+        self.door.inside(work)
     }
 
     /// A command that will run in this pod, dies with it, and sees none of the user's settings.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> PodCommand<'_> {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> PodCommand {
         let program = program.as_ref();
         self.launch(program, Path::new(program).file_name().unwrap_or(program))
     }
 
     /// A command that runs this crate's own program.
     #[must_use]
-    pub fn funicular(&self, role: &str) -> PodCommand<'_> {
+    pub fn funicular(&self, role: &str) -> PodCommand {
         self.launch(self.exe.as_os_str(), OsStr::new("funicular")).arg(role)
     }
 
-    fn launch(&self, program: &OsStr, shown: &OsStr) -> PodCommand<'_> {
+    fn launch(&self, program: &OsStr, shown: &OsStr) -> PodCommand {
         let mut command = Command::new(&self.exe);
         let parent = std::process::id().to_string();
         command.args(["demo", "exec", "--parent", &parent, "--"]).arg(program).stdin(Stdio::null());
@@ -178,30 +215,96 @@ impl Pod {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(foreign)) {
             command.env_remove(&name);
         }
-        PodCommand::new(self, command, shown.to_string_lossy().into_owned())
+        PodCommand::new(self.door.clone(), command, shown.to_string_lossy().into_owned())
     }
 
-    /// A link to `other`: `here` names this pod's end, `there` the other's. Both are up; addresses come next.
+    /// A cable to `other`: `here` names this pod's end, `there` the other's. Both ends are up.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn link(&self, here: &str, other: &Self, there: &str) -> Result<(), BedError> {
-        let (ours, theirs) = (here.to_owned(), there.to_owned());
-        let namespace = other.network.try_clone().map_err(|source| self.io("copy a descriptor", source))?;
-        self.routed(move |runtime| runtime.block_on(namespace::link(&ours, namespace.as_fd(), &theirs)))
+    pub fn link(&self, here: &'static str, other: &Self, there: &'static str) -> Result<(), BedError> {
+        let far = other.network.clone();
+        self.netlink(move |netlink| async move { netlink.add_veth(here, there, far.fd()).await })?;
+        self.set_up(here)?;
+        other.set_up(there)
     }
 
-    fn io(&self, action: &str, source: std::io::Error) -> BedError {
-        BedError::Io { pod: self.name, action: action.to_owned(), source }
+    /// Turns a device on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up(&self, device: &'static str) -> Result<(), BedError> {
+        self.netlink(move |netlink| async move { netlink.set_up(device).await })
+    }
+
+    /// Turns a device off, as if its cable were cut.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_down(&self, device: &'static str) -> Result<(), BedError> {
+        self.netlink(move |netlink| async move { netlink.set_down(device).await })
+    }
+
+    /// Gives a device an address.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn add_address(&self, device: &'static str, address: Ipv6Net) -> Result<(), BedError> {
+        self.netlink(move |netlink| async move { netlink.add_address(device, IpNet::V6(address)).await })
+    }
+
+    /// Sends what goes to `prefix` to `gateway`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn route(&self, prefix: Ipv6Net, gateway: Ipv6Addr) -> Result<(), BedError> {
+        let route = Route {
+            destination: IpNet::V6(prefix),
+            action: Action::Unicast { via: Some(gateway.into()), device: None },
+            source: None,
+            table: MAIN,
+            protocol: PROTOCOL,
+        };
+        self.netlink(move |netlink| async move { netlink.add_route(&route).await })
+    }
+
+    /// Makes the pod a router.
+    ///
+    /// # Errors
+    /// Where `/proc/sys` may not be written.
+    pub fn forward(&self) -> Result<(), BedError> {
+        let allowed = self.network.set_sysctl("net.ipv6.conf.all.forwarding", "1");
+        allowed.map_err(|source| BedError::Io { pod: self.name, action: String::from("forward packets"), source })
+    }
+
+    fn netlink<F>(&self, work: impl FnOnce(Netlink) -> F + Send + 'static) -> Result<(), BedError>
+    where
+        F: Future<Output = Result<(), RouteError>>,
+    {
+        let done = self.inside(move |inside| inside.runtime.block_on(work(inside.netlink.clone())))?;
+        done.map_err(|source| BedError::Network { pod: self.name, source })
     }
 }
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        // The end of the jobs ends the thread; the processes that it started get SIGKILL from the kernel.
-        drop(self.jobs.take());
+        // The end of its jobs ends the thread; the processes that it started get SIGKILL from the kernel.
+        self.door.jobs = mpsc::channel().0;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
+}
+
+/// Moves the calling thread into namespaces of its own, for good.
+fn settle(overlays: &[Overlay]) -> io::Result<(Inside, NetNs, String)> {
+    let network = NetNs::create()?;
+    network.enter()?;
+    namespace::own_mounts(overlays)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let netlink = runtime.block_on(async { Netlink::here() }).map_err(io::Error::other)?;
+    // "PID/task/TID".
+    let task = std::fs::read_link("/proc/thread-self")?;
+    let task = task.file_name().map(|number| number.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((Inside { runtime, netlink }, network, task))
 }

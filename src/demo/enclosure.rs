@@ -22,6 +22,8 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::net::namespace::{self, UserNamespaceError};
+
 /// The hidden flag that the inner process is started with.
 pub(super) const INSIDE: &str = "--inside";
 
@@ -31,12 +33,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Why there is no enclosure.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnclosureError {
-    /// The kernel allows this user no namespaces.
-    #[error("the kernel allows this user no namespaces of its own ({source}).\n{}", .advice())]
+    /// The kernel allows this user no user namespace.
+    #[error("the demo needs namespaces of its own, and {reason}{}", advice())]
     Refused {
+        /// Why not.
+        #[from]
+        reason: UserNamespaceError,
+    },
+    /// There is a user namespace, or privilege, and still no other namespace.
+    #[error("the demo needs namespaces of its own, and the kernel refuses them ({reason}){}", advice())]
+    Restricted {
         /// The kernel's answer.
-        #[source]
-        source: crate::net::namespace::NamespaceError,
+        reason: std::io::Error,
     },
     /// The private folder could not be made.
     #[error("cannot mount a private folder in memory on any of {}", MOUNT_POINTS.join(", "))]
@@ -46,23 +54,21 @@ pub(super) enum EnclosureError {
     Process(#[from] std::io::Error),
 }
 
-impl EnclosureError {
-    fn advice() -> String {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
-        let setting = |name: &str| read(name).trim().to_owned();
-        let mut advice = String::from("Run it as root (sudo), or let ordinary users make user namespaces:");
-        if setting("user/max_user_namespaces") == "0" {
-            advice.push_str("\n  sysctl -w user.max_user_namespaces=10000");
+/// What would help on this machine, as far as its settings tell.
+fn advice() -> String {
+    let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    let mut advice = String::from("\n\nAny one of these helps:\n  run it as root:  sudo funicular demo");
+    for (name, closed, open) in [
+        ("user/max_user_namespaces", "0", "10000"),
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ] {
+        if setting(name).trim() == closed {
+            advice.push_str(&format!("\n  let users make namespaces:  sudo sysctl -w {}={open}", name.replace('/', ".")));
         }
-        if setting("kernel/unprivileged_userns_clone") == "0" {
-            advice.push_str("\n  sysctl -w kernel.unprivileged_userns_clone=1");
-        }
-        if setting("kernel/apparmor_restrict_unprivileged_userns") == "1" {
-            advice.push_str("\n  sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
-        }
-        advice.push_str("\nIn a container, start it with CAP_SYS_ADMIN and CAP_NET_ADMIN (docker run --privileged).");
-        advice
     }
+    advice.push_str("\n  in a container:  start it with --privileged, or with CAP_SYS_ADMIN and CAP_NET_ADMIN");
+    advice
 }
 
 /// Where a folder in memory may be mounted: they exist nearly everywhere, and the mount is visible inside alone.
@@ -75,7 +81,13 @@ const MOUNT_POINTS: [&str; 4] = ["/dev/shm", "/mnt", "/media", "/srv"];
 /// # Errors
 /// When the kernel allows no namespaces, or the program cannot be started.
 pub(super) fn run_inside(exe: &Path, flags: &[&str]) -> Result<ExitCode, EnclosureError> {
-    crate::net::namespace::enclose().map_err(|source| EnclosureError::Refused { source })?;
+    let restricted = |reason| EnclosureError::Restricted { reason };
+    if namespace::is_privileged() {
+        namespace::own_mounts(&[]).map_err(restricted)?;
+    } else {
+        namespace::become_root()?;
+    }
+    namespace::own_processes().map_err(restricted)?;
     // One thread: the kernel lets no process that left its PID namespace make another.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(exe, flags))
@@ -159,7 +171,7 @@ pub(super) fn folder(exe: &Path) -> Result<PathBuf, EnclosureError> {
         .into_iter()
         .map(Path::new)
         .filter(|point| point.is_dir() && !exe.starts_with(point))
-        .find(|point| crate::net::namespace::mount_memory(point).is_ok())
+        .find(|point| namespace::mount_memory(point).is_ok())
         .map(Path::to_owned)
         .ok_or(EnclosureError::NoFolder)
 }

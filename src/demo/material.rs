@@ -3,15 +3,11 @@
 //! Nothing here is meant to outlive the run. Private keys are written to the bed's own folder alone, which only the
 //! user can read, and appear in no error and no log.
 
-use std::fmt;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use serde_json::{Value, json};
 
 /// Why material could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -88,54 +84,12 @@ pub struct Certified {
     pub key: PathBuf,
 }
 
-/// An Ed25519 key that signs callers' tokens.
-pub struct SigningKey {
-    key_id: String,
-    key: KeyPair,
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("key_id", &self.key_id).finish_non_exhaustive()
-    }
-}
-
-impl SigningKey {
-    /// A fresh key that goes by `key_id`.
-    ///
-    /// # Errors
-    /// When the library cannot make a key.
-    pub fn generate(key_id: &str) -> Result<Self, MaterialError> {
-        Ok(Self { key_id: key_id.to_owned(), key: KeyPair::generate_for(&rcgen::PKCS_ED25519)? })
-    }
-
-    /// `kid`.
-    #[must_use]
-    pub fn key_id(&self) -> &str {
-        &self.key_id
-    }
-
-    /// The private key, PKCS#8 PEM.
-    #[must_use]
-    pub fn pem(&self) -> String {
-        self.key.serialize_pem()
-    }
-
-    /// The public key as a JWK (RFC 8037 §2).
-    #[must_use]
-    pub fn jwk(&self) -> Value {
-        json!({
-            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.key_id,
-            "x": URL_SAFE_NO_PAD.encode(self.key.public_key_raw()),
-        })
-    }
-}
-
-/// A key set (RFC 7517 §5) of these keys.
-#[must_use]
-pub fn key_set(keys: &[&SigningKey]) -> String {
-    let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
-    json!({ "keys": keys }).to_string()
+/// A fresh Ed25519 key to sign callers' tokens with, PKCS#8 PEM.
+///
+/// # Errors
+/// When the library cannot make a key.
+pub fn signing_key_pem() -> Result<String, MaterialError> {
+    Ok(KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_pem())
 }
 
 /// Writes a file that anyone may read.
@@ -170,6 +124,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::wire::jwt::SigningKey;
 
     #[test]
     fn a_server_key_is_readable_by_its_owner_alone() {
@@ -182,17 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_holds_public_keys_alone() {
-        let key = SigningKey::generate("web-1").unwrap();
-        let set: Value = serde_json::from_str(&key_set(&[&key])).unwrap();
-        assert_eq!(set["keys"][0]["kid"], "web-1");
-        assert_eq!(URL_SAFE_NO_PAD.decode(set["keys"][0]["x"].as_str().unwrap()).unwrap().len(), 32);
-        assert!(set["keys"][0].get("d").is_none());
-    }
-
-    #[test]
-    fn a_signing_key_is_never_printed() {
-        let key = SigningKey::generate("web-1").unwrap();
-        assert_eq!(format!("{key:?}"), "SigningKey { key_id: \"web-1\", .. }");
+    fn a_signing_key_can_be_read_back() {
+        let pem = signing_key_pem().unwrap();
+        assert_eq!(SigningKey::from_pem(pem.as_bytes(), "web-1").unwrap().kid(), "web-1");
     }
 }

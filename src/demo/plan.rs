@@ -249,6 +249,9 @@ fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy().into_owned()).to_string()
 }
 
+/// Where the C library looks names up: not in a cache or resolver of the machine's own.
+pub const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+
 /// What an unmodified program reads to find its name server: an address at which nobody answers, so that only the
 /// redirect to the sidecar can.
 #[must_use]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::bed::{BedError, Pod};
+use super::bed::{BedError, Door};
 
 /// How long a program that is waited for may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -19,17 +19,17 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// A command that will run in a pod.
 #[derive(Debug)]
-pub struct PodCommand<'pod> {
-    pod: &'pod Pod,
+pub struct PodCommand {
+    door: Door,
     /// The command line as a person would type it.
     shown: String,
     command: Command,
 }
 
-impl<'pod> PodCommand<'pod> {
-    /// `program` in `pod`, started by way of `launcher`, shown as `shown`.
-    pub(super) fn new(pod: &'pod Pod, command: Command, shown: String) -> Self {
-        Self { pod, shown, command }
+impl PodCommand {
+    /// `command` behind `door`, shown as `shown`.
+    pub(super) fn new(door: Door, command: Command, shown: String) -> Self {
+        Self { door, shown, command }
     }
 
     /// Adds an argument.
@@ -66,13 +66,13 @@ impl<'pod> PodCommand<'pod> {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(mut self, log: &Path) -> Result<Process, BedError> {
-        let pod = self.pod.name();
+        let pod = self.door.pod;
         let io = |source| BedError::Io { pod, action: format!("start `{}`", self.shown), source };
         let out = File::create(log).map_err(io)?;
         let err = out.try_clone().map_err(io)?;
         self.command.stdout(out).stderr(err);
         let mut command = self.command;
-        let child = self.pod.within(move |_| command.spawn())?.map_err(io)?;
+        let child = self.door.inside(move |_| command.spawn())?.map_err(io)?;
         Ok(Process { pod, shown: self.shown, child, log: log.to_owned() })
     }
 
@@ -81,12 +81,12 @@ impl<'pod> PodCommand<'pod> {
     /// # Errors
     /// When it cannot be started, or takes longer than half a minute.
     pub fn output(mut self) -> Result<Output, BedError> {
-        let pod = self.pod.name();
+        let pod = self.door.pod;
         let shown = self.shown;
         let io = |source| BedError::Io { pod, action: format!("run `{shown}`"), source };
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut command = self.command;
-        let mut child = self.pod.within(move |_| command.spawn())?.map_err(io)?;
+        let mut child = self.door.inside(move |_| command.spawn())?.map_err(io)?;
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         let deadline = Instant::now() + LIMIT;
@@ -107,7 +107,7 @@ impl<'pod> PodCommand<'pod> {
     /// # Errors
     /// As [`Self::output`], and [`BedError::Failed`] for any other exit code than 0.
     pub fn run(self) -> Result<String, BedError> {
-        let (pod, program) = (self.pod.name(), self.shown.clone());
+        let (pod, program) = (self.door.pod, self.shown.clone());
         let Output { status, stdout, stderr } = self.output()?;
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         if status.success() {

@@ -8,11 +8,14 @@ use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
+
 use super::bed::{BedError, Pod};
 use super::material::{self, Authority, MaterialError};
 use super::plan::{self, Host, LEGACY, MARK, PODS, SERVICES, Service};
 use super::process::{PodCommand, Process};
 use super::programs;
+use crate::net::namespace::Overlay;
 use crate::wire::jwt::SigningKey;
 
 /// How long a role may take to be ready. Generous: it is for machines that are busy with other things.
@@ -56,7 +59,7 @@ pub struct Site {
     processes: BTreeMap<String, Process>,
     client: Pod,
     pods: Vec<Pod>,
-    name_servers: Vec<Pod>,
+    name_servers: Vec<(Host, Pod)>,
     router: Pod,
     folder: PathBuf,
     ca: PathBuf,
@@ -72,17 +75,18 @@ impl Site {
         let Options { exe, folder, second_peak } = options;
         let servers: &[Host] =
             if *second_peak { &[plan::MAIN_PEAK, plan::SECOND_PEAK] } else { &[plan::MAIN_PEAK] };
+        let name_servers: Vec<Host> = servers.iter().copied().chain([plan::CLUSTER_PEAK]).collect();
         doing("making keys, certificates and zones");
         let files = Files::write(folder, servers)?;
         doing("making network namespaces and links");
-        let overlays = vec![(files.resolv_conf.clone(), PathBuf::from("/etc/resolv.conf"))];
+        let overlays = overlays(&files);
         let router = Pod::new("router", exe, Vec::new())?;
         router.forward()?;
         let attach = |host: Host| attach(host, &router, exe, overlays.clone());
         let client = attach(plan::CLIENT)?;
         let pods = (0..PODS).map(|index| attach(plan::pod(index))).collect::<Result<Vec<_>, _>>()?;
-        let name_servers =
-            servers.iter().chain([&plan::CLUSTER_PEAK]).map(|&host| attach(host)).collect::<Result<Vec<_>, _>>()?;
+        let name_servers = name_servers.into_iter().map(|host| Ok((host, attach(host)?)));
+        let name_servers = name_servers.collect::<Result<Vec<_>, BedError>>()?;
         for service in SERVICES {
             for (pod, prefix) in service.routes() {
                 router.route(prefix, plan::pod(pod).address())?;
@@ -124,7 +128,7 @@ impl Site {
     /// The pod of the cluster's name server.
     #[must_use]
     pub fn cluster(&self) -> &Pod {
-        &self.name_servers[self.name_servers.len() - 1]
+        &self.name_servers[self.name_servers.len() - 1].1
     }
 
     /// The certificate of the authority that proves servers.
@@ -168,11 +172,11 @@ impl Site {
     pub fn run(
         &mut self,
         name: &str,
-        command: impl FnOnce(&Self) -> PodCommand<'_>,
+        command: PodCommand,
         ready: impl Fn(&Self, &str) -> bool,
     ) -> Result<(), BedError> {
         let log = self.folder.join(format!("{}.log", name.replace('/', "-")));
-        let mut process = command(self).spawn(&log)?;
+        let mut process = command.spawn(&log)?;
         let said = || std::fs::read_to_string(&log).unwrap_or_default();
         process.wait_until(READY_WITHIN, || ready(self, &said()))?;
         self.processes.insert(name.to_owned(), process);
@@ -215,12 +219,11 @@ impl Site {
     }
 
     fn start_name_server(&mut self, at: usize, zone: &str, file: &str) -> Result<(), SiteError> {
-        let name = format!("{}/peak", self.name_servers[at].name());
+        let (host, pod) = &self.name_servers[at];
+        let name = format!("{}/peak", host.name);
         let zone = format!("{zone}={}", self.folder.join(file).display());
-        let command = |site: &Self| {
-            let pod = &site.name_servers[at];
-            pod.funicular("peak").args(["--zone", &zone, "--listen", &format!("[{}]:53", pod.address())])
-        };
+        let listen = format!("[{}]:53", host.address());
+        let command = pod.funicular("peak").args(["--zone", &zone, "--listen", &listen]);
         self.run(&name, command, |_, said| said.contains("listening"))?;
         Ok(())
     }
@@ -248,7 +251,7 @@ impl Site {
 
     fn start_sidecar(&mut self, name: &str, pod: impl Fn(&Self) -> &Pod) -> Result<(), SiteError> {
         let config = self.folder.join(format!("{name}.yaml"));
-        let command = |site: &Self| pod(site).funicular("sidecar").arg("--config").arg(&config);
+        let command = pod(self).funicular("sidecar").arg("--config").arg(&config);
         let ready = |site: &Self, _: &str| http_get(pod(site), METRICS_PORT, "/ready").is_ok_and(|page| page.is_some());
         self.run(&format!("{name}/sidecar"), command, ready)?;
         Ok(())
@@ -259,9 +262,7 @@ impl Site {
             self.start_application(index)?;
         }
         let listen = format!("[{}]:{LEGACY_PORT}", plan::CLUSTER_PEAK.address());
-        let command = |site: &Self| {
-            site.cluster().funicular("demo").args(["serve", "--name", LEGACY, "--listen", &listen])
-        };
+        let command = self.cluster().funicular("demo").args(["serve", "--name", LEGACY, "--listen", &listen]);
         let address = SocketAddr::from((plan::CLUSTER_PEAK.address(), LEGACY_PORT));
         self.run("legacy/app", command, |site, _| accepts(site.cluster(), address))?;
         Ok(())
@@ -279,14 +280,15 @@ impl Site {
                 .map_err(|source| MaterialError::Write { path: page.clone(), source })?;
             material::write(&page.join("index.html"), &format!("{name}\n"))?;
         }
-        let command = |site: &Self| match &python {
+        let pod = &self.pods[index];
+        let command = match &python {
             Some(python) => {
-                let server = site.pods[index].command(python).args(["-m", "http.server", &port.to_string()]);
+                let server = pod.command(python).args(["-m", "http.server", &port.to_string()]);
                 server.args(["--bind", "127.0.0.1", "--directory"]).arg(&page)
             }
             None => {
                 let listen = format!("127.0.0.1:{port}");
-                site.pods[index].funicular("demo").args(["serve", "--name", name, "--listen", &listen])
+                pod.funicular("demo").args(["serve", "--name", name, "--listen", &listen])
             }
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -296,19 +298,37 @@ impl Site {
 }
 
 /// A pod with one link to the router.
-fn attach(host: Host, router: &Pod, exe: &Path, files: Vec<(PathBuf, PathBuf)>) -> Result<Pod, BedError> {
-    let pod = Pod::new(host.name, exe, files)?;
+fn attach(host: Host, router: &Pod, exe: &Path, overlays: Vec<Overlay>) -> Result<Pod, BedError> {
+    let pod = Pod::new(host.name, exe, overlays)?;
     router.link(host.name, &pod, "eth0")?;
-    router.add_address(host.name, host.gateway(), plan::SUBNET_BITS)?;
-    pod.add_address("eth0", host.address(), plan::SUBNET_BITS)?;
-    pod.route(ipnet::Ipv6Net::default(), host.gateway())?;
+    router.add_address(host.name, on_link(host.gateway()))?;
+    pod.add_address("eth0", on_link(host.address()))?;
+    pod.route(Ipv6Net::default(), host.gateway())?;
     Ok(pod)
+}
+
+fn on_link(address: Ipv6Addr) -> Ipv6Net {
+    Ipv6Net::new_assert(address, plan::SUBNET_BITS)
+}
+
+/// What a pod's programs read in place of the machine's own files, so that names are looked up by DNS and nowhere
+/// else. A file that the machine does not have is not needed: the C library then asks a name server on the loopback
+/// address, and finds the sidecar all the same.
+fn overlays(files: &Files) -> Vec<Overlay> {
+    let shown = [(&files.resolv_conf, "/etc/resolv.conf"), (&files.nsswitch, "/etc/nsswitch.conf")];
+    shown
+        .into_iter()
+        // The place may be a link into a folder that only the machine's own resolver fills.
+        .filter_map(|(source, target)| Some((source, std::fs::canonicalize(target).ok()?)))
+        .map(|(source, target)| Overlay { source: source.clone(), target })
+        .collect()
 }
 
 /// Keys, zones and configuration, written where the processes read them.
 struct Files {
     ca: PathBuf,
     resolv_conf: PathBuf,
+    nsswitch: PathBuf,
     signing_key: SigningKey,
 }
 
@@ -324,6 +344,7 @@ impl Files {
         material::write_private(&at("web.key"), &pem)?;
         material::write(&at("jwks.json"), &crate::wire::jwks::to_jwks(&[&signing_key]))?;
         material::write(&at("resolv.conf"), &plan::resolv_conf())?;
+        material::write(&at("nsswitch.conf"), plan::NSSWITCH)?;
         material::write(&at("main.zone"), &plan::main_zone(servers))?;
         material::write(&at("cluster.zone"), &plan::cluster_zone())?;
         let client = plan::client_config(servers, &at("web.key"), Self::KEY_ID, &at("ca.crt"));
@@ -335,7 +356,8 @@ impl Files {
             let config = plan::server_config(servers, index, &tls, &at("jwks.json"));
             material::write(&at(&format!("{name}.yaml")), &config)?;
         }
-        Ok(Self { ca: at("ca.crt"), resolv_conf: at("resolv.conf"), signing_key })
+        let (resolv_conf, nsswitch) = (at("resolv.conf"), at("nsswitch.conf"));
+        Ok(Self { ca: at("ca.crt"), resolv_conf, nsswitch, signing_key })
     }
 }
 
