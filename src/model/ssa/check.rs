@@ -21,11 +21,11 @@ impl Rule {
     /// The first thing that is wrong: `prefix` or the name of a field.
     pub fn check(&self, space: &Space, destination: Ipv6Addr, known: &Known<'_>) -> Result<(), Wrong> {
         let mut examination = Examination::begin(self, space, destination, known).ok_or(PREFIX)?;
-        if examination.judge_prefix() == Judgement::Wrong {
+        if examination.judge_prefix() == Verdict::Wrong {
             return Err(PREFIX);
         }
         for field in self.layout.fields() {
-            if examination.judge(field) == Judgement::Wrong {
+            if examination.judge(field) == Verdict::Wrong {
                 return Err(Wrong(field.name()));
             }
         }
@@ -33,20 +33,20 @@ impl Rule {
     }
 }
 
-/// What a test came to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Judgement {
+/// What the test of a prefix or field came to.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Verdict {
     /// The value is one that the inputs give.
     Fits,
     /// No value is wrong here.
     Free,
     /// The checker lacks an input.
-    Skipped(Missing),
+    NotChecked(Missing),
     /// The value is none that the inputs give.
     Wrong,
 }
 
-impl Judgement {
+impl Verdict {
     fn of(fits: bool) -> Self {
         if fits { Self::Fits } else { Self::Wrong }
     }
@@ -99,20 +99,20 @@ impl<'a> Examination<'a> {
 
     /// Whether the rule picks the destination's prefix; narrows the replicas when content decides.
     #[inline]
-    pub(super) fn judge_prefix(&mut self) -> Judgement {
+    pub(super) fn judge_prefix(&mut self) -> Verdict {
         if self.space.blocks().len() == 1 {
-            return Judgement::Fits;
+            return Verdict::Fits;
         }
         let (rule, space, block) = (self.rule, self.space, self.block());
         match rule.layout.decider() {
-            None => Judgement::Free,
+            None => Verdict::Free,
             Some(Decider::Source { .. }) => match self.known.source {
-                None => Judgement::Skipped(Missing::Source),
-                Some(source) => Judgement::of(rule.choose_prefix(space, source.to_bits(), &[], 0) == Some(block)),
+                None => Verdict::NotChecked(Missing::Source),
+                Some(source) => Verdict::of(rule.choose_prefix(space, source.to_bits(), &[], 0) == Some(block)),
             },
             Some(Decider::Content) => match self.known.content {
-                None => Judgement::Skipped(Missing::ContentKey),
-                Some(key) => Judgement::of(
+                None => Verdict::NotChecked(Missing::ContentKey),
+                Some(key) => Verdict::of(
                     self.replicas.retain(|replica| rule.choose_prefix(space, 0, key, replica) == Some(block)),
                 ),
             },
@@ -121,29 +121,29 @@ impl<'a> Examination<'a> {
 
     /// Whether a field holds what the inputs give; narrows the replicas and epochs by the way.
     #[inline]
-    pub(super) fn judge(&mut self, field: &Field) -> Judgement {
+    pub(super) fn judge(&mut self, field: &Field) -> Verdict {
         let found = self.host & field.mask;
         let salt = &self.rule.salt;
         match field.kind {
-            Kind::Random => Judgement::Free,
-            Kind::Fixed { number } => Judgement::of(found == field.place_number(number)),
+            Kind::Random => Verdict::Free,
+            Kind::Fixed { number } => Verdict::of(found == field.place_number(number)),
             Kind::Source { first } => match self.known.source {
-                None => Judgement::Skipped(Missing::Source),
-                Some(source) => Judgement::of(found == field.place(source.to_bits() << first)),
+                None => Verdict::NotChecked(Missing::Source),
+                Some(source) => Verdict::of(found == field.place(source.to_bits() << first)),
             },
             Kind::SourceHash { source_bits } => match self.known.source {
-                None => Judgement::Skipped(Missing::Source),
+                None => Verdict::NotChecked(Missing::Source),
                 Some(source) => {
-                    Judgement::of(found == field.place(keyed_hash::source(salt, source.to_bits(), source_bits)))
+                    Verdict::of(found == field.place(keyed_hash::source(salt, source.to_bits(), source_bits)))
                 }
             },
             Kind::Content => match self.known.content {
-                None => Judgement::Skipped(Missing::ContentKey),
-                Some(key) => Judgement::of(hex_key::first_bits(key).is_some_and(|value| found == field.place(value))),
+                None => Verdict::NotChecked(Missing::ContentKey),
+                Some(key) => Verdict::of(hex_key::first_bits(key).is_some_and(|value| found == field.place(value))),
             },
             Kind::ContentHash => match self.known.content {
-                None => Judgement::Skipped(Missing::ContentKey),
-                Some(key) => Judgement::of(
+                None => Verdict::NotChecked(Missing::ContentKey),
+                Some(key) => Verdict::of(
                     self.replicas.retain(|replica| found == field.place(keyed_hash::content(salt, replica, key))),
                 ),
             },
@@ -152,23 +152,21 @@ impl<'a> Examination<'a> {
         }
     }
 
-    fn judge_hop(&mut self, field: &Field, found: u128) -> Judgement {
+    fn judge_hop(&mut self, field: &Field, found: u128) -> Verdict {
         let (Some(source), Some(secret), Some(epochs)) = (self.known.source, self.known.secret, &mut self.epochs)
         else {
-            return Judgement::Skipped(self.missing(true));
+            return Verdict::NotChecked(self.missing(true));
         };
         let source = source.to_bits();
-        Judgement::of(epochs.retain(|epoch| found == field.place(keyed_hash::hop(secret, epoch, source))))
+        Verdict::of(epochs.retain(|epoch| found == field.place(keyed_hash::hop(secret, epoch, source))))
     }
 
-    fn judge_work(&mut self, zero_bits: u8) -> Judgement {
+    fn judge_work(&mut self, zero_bits: u8) -> Verdict {
         let (Some(source), Some(epochs)) = (self.known.source, &mut self.epochs) else {
-            return Judgement::Skipped(self.missing(false));
+            return Verdict::NotChecked(self.missing(false));
         };
         let (salt, source, destination) = (&self.rule.salt, source.to_bits(), self.destination);
-        Judgement::of(
-            epochs.retain(|epoch| WorkHash::new(salt, source, epoch).begins_with_zeros(destination, zero_bits)),
-        )
+        Verdict::of(epochs.retain(|epoch| WorkHash::new(salt, source, epoch).begins_with_zeros(destination, zero_bits)))
     }
 
     /// The first thing that a field of time lacks.

@@ -54,6 +54,11 @@ pub(super) struct Field {
 }
 
 impl Field {
+    /// A field of `width` bits after `offset` others; together at most 128, the width at least 1.
+    pub(super) fn at(kind: Kind, offset: u8, width: u8) -> Self {
+        Self { kind, offset, width, mask: leading_ones(offset + width) & !leading_ones(offset) }
+    }
+
     /// The name that a checker answers with.
     pub(super) fn name(&self) -> &'static str {
         match self.kind {
@@ -130,7 +135,7 @@ impl Layout {
         let mut offset = 0_u8;
         for (kind, width) in kinds {
             let end = offset.checked_add(width).filter(|&end| end <= 128)?;
-            fields.push(Field { kind, offset, width, mask: leading_ones(end) & !leading_ones(offset) });
+            fields.push(Field::at(kind, offset, width));
             offset = end;
         }
         let (mut determined, mut fixed, mut decider) = (0, 0, None);

@@ -3,16 +3,16 @@
 //! Everything here is arithmetic on its arguments. [`Rule::compute`] and [`Rule::check`] allocate nothing.
 //!
 //! ```text
-//! APL items ── space ──┐                    ┌── compute   inputs, draws → address
-//!                      ├── parse ── rule ───┤
-//! rule text ───────────┘           layout   └── check     address, what is known → the first thing wrong
-//!                                                explain   the same, every field with its reasons
+//! APL items ── space ──┐                  ┌── compute   inputs, draws → an address
+//!                      ├── parse ── rule ─┼── check     an address, what is known → the first thing wrong
+//! the rule's text ─────┘                  └── explain   the same, every field with its reasons
 //! ```
 
 mod bits;
 mod candidates;
 mod check;
 mod compute;
+mod explain;
 mod hex_key;
 mod keyed_hash;
 mod layout;
@@ -22,7 +22,8 @@ mod secret;
 mod slice;
 mod space;
 
-pub use check::Missing;
+pub use check::{Missing, Verdict};
+pub use explain::{Expected, Explanation, FieldPart, PrefixPart};
 pub use rule::{ContentSource, MalformedRule, Rule, TokenMode};
 pub use secret::Secret;
 pub use slice::slice_prefixes;
