@@ -7,11 +7,14 @@
 //! Invariants: no input makes a parser panic or loop; whatever one form says, the other says back (octets to text to
 //! octets, octets to types to octets); a record's data is always held uncompressed.
 
+pub mod answer;
 mod code;
+pub mod cookie;
 mod cursor;
 mod edns;
 mod encode;
 pub mod message;
+pub mod query;
 pub mod rdata;
 pub mod rtype;
 
