@@ -6,26 +6,25 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::bed::{BedError, Pod};
 use super::plan::{MARK, Service};
-use crate::model::Name;
-use crate::model::ssa::{Inputs, Rule, Space};
+use crate::model::ssa::{AplItem, Inputs, Rule, Space};
+use crate::model::token::Claims;
+use crate::model::{Name, UnixSeconds};
 use crate::net::connect;
+use crate::net::tls::ClientTls;
 use crate::ops::{clock, entropy};
 use crate::wire::proxy_header::{ProxyHeader, TokenOctets};
 
 /// How long an answer is waited for. Refusals come at once; this bounds a server that says nothing.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// The ALPN protocol of `token=pp2`.
+const PROTOCOL: &str = "pp2";
 /// The most that is read of an answer.
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
@@ -94,16 +93,12 @@ impl Attempt {
         if !self.tls {
             return exchange(stream, &flight).await;
         }
-        let connector = match connector(&self.ca) {
-            Ok(connector) => connector,
-            Err(error) => return Outcome::Unreachable(error.kind()),
-        };
-        let Ok(name) = ServerName::try_from(self.service) else {
+        let (Ok(client), Ok(name)) = (ClientTls::from_file(&self.ca), self.service.parse::<Name>()) else {
             return Outcome::Unreachable(io::ErrorKind::InvalidInput);
         };
-        match timeout(PATIENCE, connector.connect(name, stream)).await {
+        match timeout(PATIENCE, client.connect(stream, &name, PROTOCOL)).await {
             Ok(Ok(stream)) => exchange(stream, &flight).await,
-            Ok(Err(error)) => Outcome::Closed(error.kind()),
+            Ok(Err(error)) => Outcome::Handshake(error.reason()),
             Err(_) => Outcome::Silent,
         }
     }
@@ -129,6 +124,8 @@ pub enum Outcome {
     Answered(String),
     /// The server closed or reset the connection and sent no byte of the application's.
     Closed(io::ErrorKind),
+    /// There was no handshake to speak on.
+    Handshake(&'static str),
     /// Nothing came, and the connection stayed open.
     Silent,
     /// There was no connection.
@@ -147,6 +144,7 @@ impl Outcome {
             }
             Self::Closed(io::ErrorKind::UnexpectedEof) => String::from("closed without a byte"),
             Self::Closed(kind) => format!("closed without a byte ({kind})"),
+            Self::Handshake(reason) => format!("no TLS: {reason}"),
             Self::Silent => String::from("no answer, connection left open"),
             Self::Unreachable(kind) => format!("no connection ({kind})"),
         }
@@ -183,25 +181,27 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, flight: &[u8]
     }
 }
 
-/// TLS 1.3 as a caller speaks it.
-fn connector(ca: &Path) -> io::Result<TlsConnector> {
-    let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca).map_err(|_| io::ErrorKind::InvalidData)?).map_err(invalid)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(invalid)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"pp2".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+/// The claims of a token for `service` that lives from `from` to `until`.
+///
+/// # Panics
+/// When `caller` is no workload identity.
+#[must_use]
+#[allow(clippy::expect_used, reason = "callers are constants of the demo and of tests")]
+pub fn claims(issuer: &str, caller: &str, service: &str, from: UnixSeconds, until: UnixSeconds) -> Claims {
+    Claims {
+        issuer: issuer.into(),
+        subject: caller.parse().expect("a caller of the plan is a workload identity"),
+        audience: vec![service.into()],
+        issued_at: from,
+        not_before: from,
+        expires: until,
+    }
 }
 
 /// An address that the service's rule gives to `source` and that the router sends to the pod `owner`.
 #[must_use]
 pub fn address_at(service: &Service, source: Ipv6Addr, owner: usize) -> Option<Ipv6Addr> {
-    let space = Space::new(&[crate::model::ssa::AplItem { negated: false, prefix: service.prefix() }]).ok()?;
+    let space = Space::new(&[AplItem { negated: false, prefix: service.prefix() }]).ok()?;
     let rule = Rule::parse(service.rule, &space).ok()?;
     let inputs = Inputs { source, content: b"", secret: None, now: clock::now() };
     // Each draw hits the pod by its share, so two hundred all miss a third with odds of one in 10^35.

@@ -23,7 +23,7 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// A connection to a role's own port.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Where every sidecar tells its metrics and whether it is ready.
-const METRICS_PORT: u16 = 15020;
+pub const METRICS_PORT: u16 = 15020;
 /// Where the application of [`LEGACY`] listens.
 pub const LEGACY_PORT: u16 = 8000;
 
@@ -61,6 +61,7 @@ pub struct Site {
     pods: Vec<Pod>,
     name_servers: Vec<(Host, Pod)>,
     router: Pod,
+    exe: PathBuf,
     folder: PathBuf,
     ca: PathBuf,
     signing_key: SigningKey,
@@ -94,8 +95,8 @@ impl Site {
         }
         let Files { ca, signing_key, .. } = files;
         let processes = BTreeMap::new();
-        let folder = folder.clone();
-        let mut site = Self { processes, client, pods, name_servers, router, folder, ca, signing_key };
+        let (exe, folder) = (exe.clone(), folder.clone());
+        let mut site = Self { processes, client, pods, name_servers, router, exe, folder, ca, signing_key };
         doing("starting both levels of Peak");
         site.start_name_servers()?;
         doing("redirecting the pods' traffic to their sidecars");
@@ -141,6 +142,12 @@ impl Site {
     #[must_use]
     pub fn signing_key(&self) -> &SigningKey {
         &self.signing_key
+    }
+
+    /// This crate's program.
+    #[must_use]
+    pub fn exe(&self) -> &Path {
+        &self.exe
     }
 
     /// The site's private folder.

@@ -1,0 +1,161 @@
+//! The steps about DNS and the rule.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::super::plan::{self, CLIENT, CLUSTER_PEAK, MAIN_PEAK, MARK, ORDERS};
+use super::super::render::{Claim, Evidence};
+use super::super::site::Site;
+use super::{StoryError, Told, Tools};
+use crate::model::Name;
+use crate::net::dns_client::{AskError, DnsClient, Transport};
+use crate::ops::entropy;
+use crate::wire::dns::{Message, Record, Type, WireError, render, ssa_records};
+
+/// How long a name server may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookupError {
+    /// The name.
+    #[error("{0} is no name")]
+    Name(&'static str),
+    /// Nothing came.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// What came is no message.
+    #[error("the answer cannot be read")]
+    Unreadable(#[from] WireError),
+}
+
+/// Asks a name server from inside the client pod, around its sidecar.
+fn ask(site: &Site, server: Ipv6Addr, name: &Name, rtype: Type) -> Result<Message, StoryError> {
+    let query = Message::query(0, name.clone(), rtype).encode(usize::from(u16::MAX));
+    let answer = site.client().within(move |runtime| {
+        let client = DnsClient::new(Some(MARK), entropy::draw);
+        runtime.block_on(client.exchange(Transport::Udp, SocketAddr::from((server, 53)), &query, PATIENCE))
+    })?;
+    let answer = answer.map_err(LookupError::Ask)?;
+    Ok(Message::parse(&answer).map_err(LookupError::Unreadable)?)
+}
+
+fn lines<'r>(records: impl IntoIterator<Item = &'r Record>) -> Vec<String> {
+    records.into_iter().map(render::record).collect()
+}
+
+/// What DNS publishes, and what the program gets to see.
+pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryError> {
+    let name: Name = ORDERS.name.parse().map_err(|_| LookupError::Name(ORDERS.name))?;
+    let rules = name.prefixed(b"_ssa").map_err(|_| LookupError::Name(ORDERS.name))?;
+    let referral = ask(site, MAIN_PEAK.address(), &name, Type::APL)?;
+    let address = ask(site, CLUSTER_PEAK.address(), &name, Type::AAAA)?;
+    let space = ask(site, CLUSTER_PEAK.address(), &name, Type::APL)?;
+    let service = ask(site, CLUSTER_PEAK.address(), &rules, Type::SVCB)?;
+
+    let refers = referral.answers.is_empty()
+        && referral.authorities.iter().any(|record| record.rtype == Type::NS)
+        && referral.additionals.iter().any(|record| record.rdata[..] == CLUSTER_PEAK.address().octets());
+    let rdata = |message: &Message, rtype| -> Vec<Box<[u8]>> {
+        message.answers.iter().filter(|record| record.rtype == rtype).map(|record| record.rdata.clone()).collect()
+    };
+    let published = ssa_records::service(&name, &rdata(&space, Type::APL), &rdata(&service, Type::SVCB), &[]);
+    let whole = published.as_ref().is_ok_and(|published| published.space.prefixes() == [ORDERS.prefix()]);
+    let ruled = published.as_ref().is_ok_and(|published| {
+        published.rules.iter().any(|rule| rule.text() == ORDERS.rule) && published.port == ORDERS.port
+    });
+
+    let answers = address.answers.iter().chain(&space.answers).chain(&service.answers);
+    let mut evidence = vec![
+        Evidence::Lines {
+            caption: format!("The main server, {}, asked for the APL of {name}, refers:", MAIN_PEAK.address()),
+            lines: lines(referral.authorities.iter().chain(&referral.additionals)),
+        },
+        Evidence::Lines {
+            caption: format!("The cluster's server, {}, answers (AAAA, APL, SVCB):", CLUSTER_PEAK.address()),
+            lines: lines(answers),
+        },
+    ];
+    let mut claims = vec![
+        Claim::new("the main server refers to the cluster's server and gives its address", refers, "no referral"),
+        Claim::new("the service publishes its whole space and no list of pods", whole, format!("{published:?}")),
+        Claim::new("it publishes the rule and the port", ruled, format!("{published:?}")),
+    ];
+    if let Some(getent) = &tools.getent {
+        let (seen, claim) = stand_in(site, getent)?;
+        evidence.push(seen);
+        claims.push(claim);
+    }
+    Ok(Told {
+        explanation: String::from(
+            "The client's sidecar knows one thing: the address of the main name server. From there it finds the \
+             cluster's server, which publishes for the service its space (APL: all addresses that are the service) \
+             and its rule (key65400: how a caller picks one). Pods come, go and move, and these records never change.",
+        ),
+        evidence,
+        claims,
+    })
+}
+
+/// What an unmodified program gets when it looks the name up.
+fn stand_in(site: &Site, getent: &std::path::Path) -> Result<(Evidence, Claim), StoryError> {
+    let command = site.client().command(getent).args(["ahosts", ORDERS.name]);
+    let shown = command.shown().to_owned();
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut addresses: Vec<String> = text.split('\n').filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
+    addresses.retain(|address| !address.is_empty());
+    addresses.dedup();
+    let stand_ins: Option<ipnet::Ipv6Net> = plan::STAND_INS.parse().ok();
+    let is_stand_in = |text: &String| match text.parse() {
+        Ok(std::net::IpAddr::V6(address)) => stand_ins.is_some_and(|stand_ins| stand_ins.contains(&address)),
+        Ok(std::net::IpAddr::V4(address)) => address.octets()[0] >= 240,
+        Err(_) => false,
+    };
+    let held = !addresses.is_empty() && addresses.iter().all(is_stand_in);
+    let claim = Claim::new(
+        "a program gets a stand-in of its sidecar's, in IPv6 and in IPv4",
+        held && addresses.len() >= 2,
+        addresses.join(", "),
+    );
+    Ok((Evidence::Command { pod: String::from("client"), command: shown, output: addresses }, claim))
+}
+
+/// The rule, taken apart by `funicular ssa explain`, and tried both ways.
+pub(super) fn rule(site: &mut Site, _tools: &Tools) -> Result<Told, StoryError> {
+    let source = CLIENT.address();
+    let stranger = plan::pod(2).address();
+    let item = format!("2:{}", ORDERS.prefix());
+    let ssa = |verb: &str, source: Ipv6Addr| {
+        let command = site.client().funicular("ssa").arg(verb);
+        command.args(["--apl", &item, "--rule", ORDERS.rule, "--source", &source.to_string()])
+    };
+    let explain = ssa("explain", source);
+    let shown = explain.shown().to_owned();
+    let explained = explain.run()?;
+    let computed = explained.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let check = |source| ssa("check", source).args(["--destination", &computed]).output();
+    let (own, other) = (check(source)?, check(stranger)?);
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(Told {
+        explanation: format!(
+            "The first 16 bits behind the prefix are drawn at random, so one client's requests spread over all slices \
+             and so over all pods. The other 48 are a hash of the caller's own address: a server recomputes it, and \
+             whoever makes up a source is found out. A slice is a block of addresses with the same first 14 bits; \
+             there are 2^14, and each belongs to one pod at a time. Below, an address for the client, {source}.",
+        ),
+        evidence: vec![Evidence::Command {
+            pod: String::from("client"),
+            command: shown,
+            output: explained.lines().map(str::to_owned).collect(),
+        }],
+        claims: vec![
+            Claim::new("the computed address is right for this caller", own.status.success(), said(&own)),
+            Claim::new(
+                format!("it is wrong for any other caller, such as {stranger}"),
+                other.status.code() == Some(1),
+                said(&other),
+            ),
+        ],
+    })
+}
