@@ -20,12 +20,17 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type as SocketType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout_at};
+
+use super::connect;
+use crate::wire::dns::{Message, Question, WireError};
 
 /// The longest DNS message (RFC 1035 §4.2.2: the length has two octets).
 const LONGEST_MESSAGE: usize = 65_535;
 const HEADER_OCTETS: usize = 12;
+/// TC, in the third octet.
+const TRUNCATED: u8 = 0x02;
 
 /// What carries a question.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -56,6 +61,15 @@ pub enum AskError {
         #[source]
         cause: io::Error,
     },
+    /// It answered, with what is no DNS message.
+    #[error("{server} answered with no DNS message: {cause}")]
+    Malformed {
+        /// Who was asked.
+        server: SocketAddr,
+        /// The first fault.
+        #[source]
+        cause: WireError,
+    },
     /// What was to be sent is no DNS message with one question.
     #[error("what was to be asked of {server} holds no question")]
     NoQuestion {
@@ -71,6 +85,7 @@ impl AskError {
         match self {
             Self::Timeout { .. } => "timeout",
             Self::Io { .. } => "io",
+            Self::Malformed { .. } => "malformed",
             Self::NoQuestion { .. } => "no-question",
         }
     }
@@ -91,6 +106,24 @@ impl DnsClient {
         Self { mark, draw }
     }
 
+    /// Asks one question, recursion not desired; over TCP when the answer does not fit a datagram of 1,232 octets.
+    ///
+    /// # Errors
+    /// See [`AskError`]; `within` bounds the whole call.
+    pub async fn ask(&self, server: SocketAddr, question: &Question, within: Duration) -> Result<Message, AskError> {
+        let deadline = Instant::now() + within;
+        let mut query = Message::query(0, question.name.clone(), question.rtype);
+        query.questions[0].class = question.class;
+        let query = query.encode(LONGEST_MESSAGE);
+        let mut answer = self.exchange(Transport::Udp, server, &query, within).await?;
+        let is_cut_short = answer.get(2).is_some_and(|flags| flags & TRUNCATED != 0);
+        if is_cut_short {
+            let left = deadline.saturating_duration_since(Instant::now());
+            answer = self.exchange(Transport::Tcp, server, &query, left).await?;
+        }
+        Message::parse(&answer).map_err(|cause| AskError::Malformed { server, cause })
+    }
+
     /// Sends the message `query` under an id of its own and gives the answer under the id that `query` has; every other
     /// octet of both stands as it came.
     ///
@@ -107,13 +140,14 @@ impl DnsClient {
         within: Duration,
     ) -> Result<Vec<u8>, AskError> {
         let asked = Asked::new(query, (self.draw)() as u16).ok_or(AskError::NoQuestion { server })?;
+        let deadline = Instant::now() + within;
         let exchange = async {
             match transport {
                 Transport::Udp => self.over_udp(server, &asked).await,
-                Transport::Tcp => self.over_tcp(server, &asked).await,
+                Transport::Tcp => self.over_tcp(server, &asked, deadline).await,
             }
         };
-        let mut answer = timeout(within, exchange)
+        let mut answer = timeout_at(deadline, exchange)
             .await
             .map_err(|_| AskError::Timeout { server, within })?
             .map_err(|cause| AskError::Io { server, cause })?;
@@ -134,8 +168,8 @@ impl DnsClient {
         }
     }
 
-    async fn over_tcp(&self, server: SocketAddr, asked: &Asked) -> io::Result<Vec<u8>> {
-        let mut stream = self.tcp_stream(server).await?;
+    async fn over_tcp(&self, server: SocketAddr, asked: &Asked, deadline: Instant) -> io::Result<Vec<u8>> {
+        let mut stream = connect::tcp(server, self.mark, deadline).await?;
         let mut framed = Vec::with_capacity(asked.message.len() + 2);
         // A query came in with a length of two octets, or was made by us and is short.
         let length = u16::try_from(asked.message.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -167,15 +201,6 @@ impl DnsClient {
         socket.bind(&SockAddr::from(any))?;
         socket.connect(&SockAddr::from(server))?;
         UdpSocket::from_std(socket.into())
-    }
-
-    async fn tcp_stream(&self, server: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(mark) = self.mark {
-            socket2::SockRef::from(&socket).set_mark(mark)?;
-        }
-        socket.set_nodelay(true)?;
-        socket.connect(server).await
     }
 }
 

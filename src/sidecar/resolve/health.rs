@@ -42,17 +42,19 @@ struct State {
     penalty_ends: Option<Instant>,
 }
 
-/// Whom to ask, in this order.
+/// Whom to ask, each list in its order.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(in crate::sidecar) struct Plan {
-    /// The servers to ask one after another; empty when each of them failed a moment ago.
-    pub(in crate::sidecar) order: Vec<SocketAddr>,
-    /// A failed server to ask on the side: its answer is not waited for.
-    pub(in crate::sidecar) probe: Option<SocketAddr>,
+    /// Servers not known to fail.
+    pub(in crate::sidecar) alive: Vec<SocketAddr>,
+    /// A failing server whose time has come to be tried again.
+    pub(in crate::sidecar) due: Option<SocketAddr>,
+    /// Servers that failed a moment ago.
+    pub(in crate::sidecar) failing: Vec<SocketAddr>,
 }
 
 impl Health {
-    /// The order for these servers. Whoever calls carries out the plan: a server due for a probe is due again only
+    /// The order for these servers. Whoever calls carries out the plan: a server that is due now is due again only
     /// after another penalty.
     pub(in crate::sidecar) fn plan(&self, servers: &[SocketAddr], now: Instant) -> Plan {
         let mut known = self.servers.lock();
@@ -60,17 +62,15 @@ impl Health {
             servers.iter().partition(|server| known.get(*server).is_none_or(|state| state.penalty_ends.is_none()));
         alive.sort_by_key(|server| known.get(server).and_then(|state| state.smoothed).unwrap_or(Duration::ZERO));
         failing.sort_by_key(|server| known.get(server).and_then(|state| state.penalty_ends));
-        let is_due = |state: &State| state.penalty_ends.is_some_and(|ends| ends <= now);
-        let due = failing.first().copied().filter(|server| known.get(server).is_some_and(is_due));
+        let is_due = |server: &&SocketAddr| {
+            known.get(*server).and_then(|state| state.penalty_ends).is_some_and(|penalty_ends| penalty_ends <= now)
+        };
+        let due = failing.first().filter(is_due).copied();
         if let Some(state) = due.and_then(|server| known.get_mut(&server)) {
             state.penalty_ends = Some(now + penalty(state.failures));
+            failing.remove(0);
         }
-        if alive.is_empty() {
-            // Nobody better is there: who is due is asked in earnest, and otherwise the caller is spared the wait.
-            return Plan { order: due.into_iter().collect(), probe: None };
-        }
-        alive.extend(failing.into_iter().filter(|server| Some(*server) != due));
-        Plan { order: alive, probe: due }
+        Plan { alive, due, failing }
     }
 
     /// `server` answered after `took`.
@@ -127,36 +127,36 @@ mod tests {
         let (health, [a, b, c], now) = (Health::default(), servers(), Instant::now());
         health.answered(a, ms(30));
         health.answered(b, ms(10));
-        assert_eq!(health.plan(&[a, b, c], now).order, [c, b, a]);
+        assert_eq!(health.plan(&[a, b, c], now).alive, [c, b, a]);
     }
 
     #[test]
-    fn a_failed_server_comes_last_until_it_answers() {
+    fn a_failed_server_is_set_apart_until_it_answers() {
         let (health, [a, b, _], now) = (Health::default(), servers(), Instant::now());
         health.failed(a, now);
-        assert_eq!(health.plan(&[a, b], now), Plan { order: vec![b, a], probe: None });
+        assert_eq!(health.plan(&[a, b], now), Plan { alive: vec![b], due: None, failing: vec![a] });
         health.answered(a, ms(1));
         health.answered(b, ms(2));
-        assert_eq!(health.plan(&[a, b], now).order, [a, b]);
+        assert_eq!(health.plan(&[a, b], now).alive, [a, b]);
     }
 
     #[test]
-    fn a_failed_server_is_probed_when_its_penalty_is_over_and_once_only() {
+    fn a_failed_server_is_due_when_its_penalty_is_over_and_once_only() {
         let (health, [a, b, _], now) = (Health::default(), servers(), Instant::now());
         health.failed(a, now);
-        assert_eq!(health.plan(&[a, b], now + FIRST_PENALTY - ms(1)).probe, None);
+        assert_eq!(health.plan(&[a, b], now + FIRST_PENALTY - ms(1)).due, None);
         let due = now + FIRST_PENALTY;
-        assert_eq!(health.plan(&[a, b], due), Plan { order: vec![b], probe: Some(a) });
-        assert_eq!(health.plan(&[a, b], due).probe, None);
+        assert_eq!(health.plan(&[a, b], due), Plan { alive: vec![b], due: Some(a), failing: vec![] });
+        assert_eq!(health.plan(&[a, b], due), Plan { alive: vec![b], due: None, failing: vec![a] });
     }
 
     #[test]
-    fn when_all_have_failed_nobody_is_asked_until_one_is_due() {
+    fn of_several_failing_servers_the_one_whose_penalty_ends_first_is_due_first() {
         let (health, [a, b, _], now) = (Health::default(), servers(), Instant::now());
-        health.failed(a, now);
-        health.failed(b, now + ms(1));
-        assert_eq!(health.plan(&[a, b], now + ms(2)), Plan::default());
-        assert_eq!(health.plan(&[a, b], now + FIRST_PENALTY).order, [a]);
+        health.failed(b, now);
+        health.failed(a, now + ms(1));
+        let late = now + 2 * FIRST_PENALTY;
+        assert_eq!(health.plan(&[a, b], late), Plan { alive: vec![], due: Some(b), failing: vec![a] });
     }
 
     #[test]

@@ -31,8 +31,10 @@ impl ResolveMetrics {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
-            lookups: registry
-                .counters("funicular_resolver_lookups_total", "Names looked up, by what came of it: a service, or why none."),
+            lookups: registry.counters(
+                "funicular_resolver_lookups_total",
+                "Names looked up, by what came of it: a service, or why none.",
+            ),
             cache_hits: registry
                 .counter("funicular_resolver_cache_hits_total", "Lookups answered without asking any name server."),
             questions: registry.counter("funicular_resolver_questions_total", "Questions sent to Peak's name servers."),

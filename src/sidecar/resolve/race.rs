@@ -13,12 +13,19 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::health::Health;
+use super::health::{Health, Plan};
 
-/// How long one question to one server may take.
-pub(in crate::sidecar) const ATTEMPT: Duration = Duration::from_secs(1);
-/// How long all attempts for one question may take together.
-const DEADLINE: Duration = Duration::from_millis(2500);
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sidecar) struct Pace {
+    /// For one server.
+    pub(in crate::sidecar) attempt: Duration,
+    /// For all of them together.
+    pub(in crate::sidecar) deadline: Duration,
+    /// For all of them together when each failed a moment ago. Zero: nobody is asked then but one whose time has come
+    /// to be tried again.
+    pub(in crate::sidecar) deadline_when_all_fail: Duration,
+}
 
 /// What came of asking one server.
 #[derive(Debug)]
@@ -43,6 +50,7 @@ pub(in crate::sidecar) struct NoAnswer<U> {
 pub(in crate::sidecar) async fn first_good<T, U, F>(
     health: &Arc<Health>,
     servers: &[SocketAddr],
+    pace: Pace,
     ask: impl Fn(SocketAddr) -> F,
     failed_over: impl Fn(),
 ) -> Result<T, NoAnswer<U>>
@@ -52,11 +60,11 @@ where
     F: Future<Output = Reply<T, U>> + Send + 'static,
 {
     let start = Instant::now();
-    let plan = health.plan(servers, start);
-    if let Some(server) = plan.probe {
+    let (order, probe, deadline) = carry_out(health.plan(servers, start), pace);
+    if let Some(server) = probe {
         tokio::spawn(attempt(health.clone(), server, ask(server)));
     }
-    let mut race = Race { health, order: plan.order, next: 0, settled: Vec::new(), unusable: None };
+    let mut race = Race { health, order, next: 0, settled: Vec::new(), unusable: None };
     let mut waiting = FuturesUnordered::new();
     let mut patience_ends = start;
     let mut start_next = true;
@@ -76,9 +84,24 @@ where
                 None => true,
             },
             () = sleep_until(patience_ends), if race.has_more() => true,
-            () = sleep_until(start + DEADLINE) => return Err(race.give_up()),
+            () = sleep_until(start + deadline) => return Err(race.give_up()),
         };
     }
+}
+
+/// Whom to ask in earnest, whom on the side, and how long.
+fn carry_out(plan: Plan, pace: Pace) -> (Vec<SocketAddr>, Option<SocketAddr>, Duration) {
+    let Plan { mut alive, due, failing } = plan;
+    if !alive.is_empty() {
+        alive.extend(failing);
+        return (alive, due, pace.deadline);
+    }
+    let mut order = Vec::from_iter(due);
+    if !pace.deadline_when_all_fail.is_zero() {
+        order.extend(failing);
+        return (order, None, pace.deadline_when_all_fail);
+    }
+    (order, None, pace.deadline)
 }
 
 /// Asks one server and notes how it did.

@@ -167,3 +167,16 @@ fn negative_ttl(soa: &Record) -> Duration {
     let minimum = soa.rdata.last_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets));
     lifetime(soa.ttl).min(lifetime(minimum)).min(LONGEST_NEGATIVE_TTL)
 }
+
+impl Unusable {
+    /// The stable word for metrics.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Rcode(Rcode::SERVFAIL) => "servfail",
+            Self::Rcode(Rcode::REFUSED) => "refused",
+            Self::Rcode(_) => "other-rcode",
+            Self::Lame => "lame",
+            Self::Broken => "broken",
+        }
+    }
+}

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::cache::Cache;
 use super::flight::Flights;
 use super::health::Health;
-use super::race::{ATTEMPT, Reply, first_good};
+use super::race::{Pace, Reply, first_good};
 use super::verdict::{self, Delegation, Unusable, Verdict};
 use super::{ResolveError, ResolveMetrics, Settings};
 use crate::model::Name;
@@ -27,6 +27,13 @@ use crate::net::dns_client::{AskError, DnsClient};
 use crate::ops::metrics::Reason;
 use crate::wire::dns::{Class, Question, Record, Type};
 
+/// An authoritative server answers from memory: silence is a lost datagram or a dead server. When all are silent, no
+/// caller is made to wait for what the one before waited for in vain.
+const PACE: Pace = Pace {
+    attempt: Duration::from_millis(1000),
+    deadline: Duration::from_millis(2500),
+    deadline_when_all_fail: Duration::ZERO,
+};
 /// How long everything for one question may take, all servers of all zones on the way together.
 const WALK_DEADLINE: Duration = Duration::from_secs(4);
 /// How long a failure is remembered.
@@ -281,7 +288,7 @@ impl Walker {
         };
         let question = Question { name: name.clone(), rtype, class: Class::IN };
         let ask = |server| ask(self.client, self.metrics.clone(), server, question.clone(), zone.clone());
-        first_good(&self.health, &servers, ask, || self.metrics.failovers.add(1)).await.map_err(|failure| {
+        first_good(&self.health, &servers, PACE, ask, || self.metrics.failovers.increment()).await.map_err(|failure| {
             let (name, zone) = (name.clone(), zone.clone());
             match failure.unusable {
                 Some(unusable) => {
@@ -345,8 +352,8 @@ async fn ask(
     question: Question,
     zone: Name,
 ) -> Reply<Verdict, Unusable> {
-    metrics.questions.add(1);
-    let judged = match client.ask(server, &question, ATTEMPT).await {
+    metrics.questions.increment();
+    let judged = match client.ask(server, &question, PACE.attempt).await {
         Ok(message) => verdict::judge(&message, &zone, &question.name, question.rtype),
         Err(AskError::Malformed { .. }) => Err(Unusable::Broken),
         Err(error @ (AskError::Timeout { .. } | AskError::Io { .. } | AskError::NoQuestion { .. })) => {
@@ -357,7 +364,7 @@ async fn ask(
     match judged {
         Ok(verdict) => Reply::Good(verdict),
         Err(unusable) => {
-            metrics.unusable_answers.with(&Reason(unusable.reason())).add(1);
+            metrics.unusable_answers.increment(&Reason(unusable.reason()));
             Reply::Unusable(unusable)
         }
     }

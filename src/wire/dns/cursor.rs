@@ -125,10 +125,6 @@ impl<'a> Reader<'a> {
         Ok(Self { octets: &self.octets[..self.at], at })
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, WireError> {
-        Ok(self.take(1)?[0])
-    }
-
     pub(super) fn u16(&mut self) -> Result<u16, WireError> {
         let octets = self.take(2)?;
         Ok(u16::from_be_bytes([octets[0], octets[1]]))

@@ -16,13 +16,18 @@ mod encode;
 pub mod message;
 pub mod query;
 pub mod rdata;
+pub mod render;
 pub mod rtype;
+pub mod ssa_records;
+mod text;
+pub mod zonefile;
 
 pub use code::{Class, Opcode, Rcode, UnknownMnemonic};
 pub use cursor::WireError;
 pub use edns::{Edns, EdnsOption};
 pub use message::{Header, Message, Question, Record};
 pub use rtype::Type;
+pub use text::{Excerpt, Place, TextError, TextFault};
 
 #[cfg(test)]
 mod message_tests;
