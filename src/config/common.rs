@@ -26,7 +26,7 @@ section! {
 
 choice! {
     /// How serious a message must be to be written.
-    pub enum Level {
+    pub enum Level, "a level: off, error, warn, info, debug or trace" {
         /// Nothing.
         Off = "off",
         /// What keeps the role from its work.
@@ -44,7 +44,7 @@ choice! {
 
 choice! {
     /// How a line of the log looks.
-    pub enum Format {
+    pub enum Format, "text or json" {
         /// For people: time, level, message, `key=value`.
         Text = "text",
         /// For machines: one JSON object a line.

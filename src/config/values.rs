@@ -1,7 +1,307 @@
-//! Kinds of values: how each is written, read and shown.
+//! Kinds of single values: how each is written, read and shown.
 
-use std::net::SocketAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use schemars::{Schema, json_schema};
+use serde_json::{Value, json};
+
+use super::setting::Single;
+use crate::model::Name;
+use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
 
 /// Address of a name server; written `IP:port`, or `IP` alone for port 53.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct NameServer(pub SocketAddr);
+
+type Parsed<T> = Result<T, Cow<'static, str>>;
+
+/// What a type's own error says of the text.
+fn said<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Parsed<T> {
+    outcome.map_err(|error| error.to_string().into())
+}
+
+/// Nothing is to be added to what was expected.
+fn silent<T, E>(outcome: Result<T, E>) -> Parsed<T> {
+    outcome.map_err(|_| Cow::Borrowed(""))
+}
+
+impl Single for String {
+    const EXPECTED: &'static str = "a text";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        if text.trim().is_empty() { Err(Cow::Borrowed("it is empty")) } else { Ok(text.to_owned()) }
+    }
+
+    fn show(&self) -> Value {
+        self.as_str().into()
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+impl Single for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        silent(text.parse())
+    }
+
+    fn show(&self) -> Value {
+        (*self).into()
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "boolean" })
+    }
+}
+
+macro_rules! whole_number {
+    ($type:ty, $expected:literal) => {
+        impl Single for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(text: &str) -> Parsed<Self> {
+                let number = match text.strip_prefix("0x") {
+                    Some(digits) => u64::from_str_radix(digits, 16),
+                    None => text.parse(),
+                };
+                // A sign is no digit, though Rust's parser forgives a leading plus.
+                let number = number.ok().filter(|_| !text.contains('+'));
+                number.and_then(|number| number.try_into().ok()).ok_or(Cow::Borrowed(""))
+            }
+
+            fn show(&self) -> Value {
+                (*self).into()
+            }
+
+            fn schema() -> Schema {
+                json_schema!({ "type": "integer", "minimum": 0, "maximum": <$type>::MAX })
+            }
+        }
+    };
+}
+
+whole_number!(u16, "a number from 0 to 65535");
+whole_number!(u32, "a number from 0 to 4294967295, such as 17 or 0x46554e");
+whole_number!(u64, "a whole number");
+
+/// Values whose own `FromStr` and `Display` are their written form.
+macro_rules! written {
+    ($type:ty, $outcome:ident, $expected:literal, $schema:tt) => {
+        impl Single for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(text: &str) -> Parsed<Self> {
+                $outcome(text.parse())
+            }
+
+            fn show(&self) -> Value {
+                json!(self.to_string())
+            }
+
+            fn schema() -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+written!(IpAddr, silent, "an IP address such as 2001:db8::1", { "type": "string", "format": "ip" });
+written!(SocketAddr, silent, "an address and port such as 127.0.0.1:53 or [::]:53", {
+    "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9.]+):[0-9]{1,5}$"
+});
+written!(WorkloadId, said, "a workload's name, spiffe://<trust domain>/ns/<namespace>/sa/<account>", {
+    "type": "string", "pattern": "^spiffe://[a-z0-9._-]+/ns/[A-Za-z0-9._-]+/sa/[A-Za-z0-9._-]+$"
+});
+written!(CallerPattern, said, "a workload's name, in which * stands for any one part: spiffe://shop.example/ns/*/sa/web", {
+    "type": "string", "pattern": r"^spiffe://([a-z0-9._-]+|\*)/ns/([A-Za-z0-9._-]+|\*)/sa/([A-Za-z0-9._-]+|\*)$"
+});
+written!(Algorithm, silent, "EdDSA or ES256", { "enum": ["EdDSA", "ES256"] });
+
+macro_rules! prefix {
+    ($type:ty, $expected:literal, $pattern:literal) => {
+        impl Single for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(text: &str) -> Parsed<Self> {
+                let prefix: Self = silent(text.parse())?;
+                if prefix.addr() != prefix.network() {
+                    return Err(format!("bits after the prefix are set: {} is meant?", prefix.trunc()).into());
+                }
+                Ok(prefix)
+            }
+
+            fn show(&self) -> Value {
+                json!(self.to_string())
+            }
+
+            fn schema() -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+
+prefix!(Ipv6Net, "an IPv6 prefix such as 2001:db8:5:1::/64", r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$");
+prefix!(Ipv4Net, "an IPv4 prefix such as 240.0.0.0/4", r"^[0-9.]+/[0-9]{1,2}$");
+
+impl Single for Name {
+    const EXPECTED: &'static str = "a domain name such as orders.shop.peak";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        said(text.parse())
+    }
+
+    fn show(&self) -> Value {
+        json!(self.to_string())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 1_024 })
+    }
+}
+
+impl Single for NameServer {
+    const EXPECTED: &'static str = "a name server's address such as 192.0.2.53 or [2001:db8::53]:53";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let bare = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+        silent(bare.or_else(|_| text.parse())).map(Self)
+    }
+
+    fn show(&self) -> Value {
+        json!(self.0.to_string())
+    }
+}
+
+/// Units of time in the order in which a span is written, with their length in nanoseconds.
+const UNITS: [(&str, u64); 6] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// Spans of time: `5s`, `300ms`, `1m30s`; the largest unit first, each once, whole numbers.
+impl Single for Duration {
+    const EXPECTED: &'static str = "a span of time such as 5s, 300ms or 1m30s";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        if !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit()) {
+            return Err(format!("the unit is missing: {text}s or {text}ms?").into());
+        }
+        parse_span(text).ok_or(Cow::Borrowed(""))
+    }
+
+    fn show(&self) -> Value {
+        json!(show_span(*self))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?([0-9]+ns)?$",
+            "minLength": 2 })
+    }
+}
+
+/// At most some 584 years; `None` for anything that is no span.
+fn parse_span(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut nanoseconds: u64 = 0;
+    let mut units = UNITS.iter();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let after = &rest[digits..];
+        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        // Going on from the last unit refuses one that is out of order or stands twice.
+        let (_, length) = units.find(|(unit, _)| *unit == &after[..letters])?;
+        let count: u64 = rest[..digits].parse().ok()?;
+        nanoseconds = nanoseconds.checked_add(count.checked_mul(*length)?)?;
+        rest = &after[letters..];
+    }
+    (!text.is_empty()).then_some(Duration::from_nanos(nanoseconds))
+}
+
+fn show_span(span: Duration) -> String {
+    let mut rest = span.as_nanos();
+    let mut text = String::new();
+    for (unit, length) in UNITS {
+        let count = rest / u128::from(length);
+        rest %= u128::from(length);
+        if count > 0 {
+            text.push_str(&format!("{count}{unit}"));
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(text: &str) -> Option<Duration> {
+        Duration::parse(text).ok()
+    }
+
+    #[test]
+    fn spans_of_time_are_read_with_their_units() {
+        assert_eq!(span("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(span("300ms"), Some(Duration::from_millis(300)));
+        assert_eq!(span("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(span("1h1ns"), Some(Duration::new(3_600, 1)));
+        assert_eq!(span("0s"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_no_span_of_time_is_refused() {
+        for wrong in ["", "5", "s", "5 s", "-5s", "5S", "1.5s", "30s1m", "1s1s", "5sec", "99999999999999999h", "½s"] {
+            assert_eq!(span(wrong), None, "{wrong:?}");
+        }
+        assert!(Duration::parse("5").unwrap_err().contains("unit"));
+    }
+
+    #[test]
+    fn a_span_of_time_is_shown_as_it_is_read() {
+        for text in ["5s", "300ms", "1m30s", "1h1ns", "0s", "2h30m", "1us"] {
+            assert_eq!(Duration::parse(text).unwrap().show(), text);
+        }
+        assert_eq!(Duration::parse("300s").unwrap().show(), "5m");
+    }
+
+    #[test]
+    fn numbers_are_read_within_their_range_in_both_bases() {
+        assert_eq!(u16::parse("65535").unwrap(), 65_535);
+        assert_eq!(u32::parse("0x46554e").unwrap(), 0x0046_554e);
+        for wrong in ["65536", "-1", "+1", "0x", "0x+1", "1_000", "1.0", "", "ten"] {
+            assert!(u16::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_server_s_port_is_53_unless_it_is_given() {
+        let read = |text| NameServer::parse(text).map(|server| server.0.to_string()).ok();
+        assert_eq!(read("2001:db8::53").as_deref(), Some("[2001:db8::53]:53"));
+        assert_eq!(read("[2001:db8::53]:5353").as_deref(), Some("[2001:db8::53]:5353"));
+        assert_eq!(read("192.0.2.53").as_deref(), Some("192.0.2.53:53"));
+        assert_eq!(read("dns.example"), None);
+    }
+
+    #[test]
+    fn a_prefix_with_bits_after_it_is_refused_with_the_one_that_is_meant() {
+        assert!(Ipv6Net::parse("2001:db8::/32").is_ok());
+        assert!(Ipv6Net::parse("2001:db8::1/32").unwrap_err().contains("2001:db8::/32"));
+        assert!(Ipv4Net::parse("10.0.0.1/8").is_err());
+    }
+
+    #[test]
+    fn a_text_is_not_empty() {
+        assert!(String::parse(" ").is_err());
+        assert_eq!(String::parse("a b").unwrap(), "a b");
+    }
+}

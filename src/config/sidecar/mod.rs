@@ -1,5 +1,7 @@
 //! The sidecar's configuration.
 
+mod fit;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +12,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::common::{Admin, Log};
 use super::section::{choice, section};
 use super::values::NameServer;
+use super::{Check, Role};
 use crate::model::Name;
+use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
 
 section! {
     /// The configuration of `funicular sidecar`.
@@ -36,11 +40,19 @@ section! {
     }
 }
 
+impl Role for Sidecar {
+    const COMMAND: &'static str = "sidecar";
+
+    fn check(&self, check: &mut Check<'_>) {
+        fit::check(self, check);
+    }
+}
+
 section! {
     /// Who this pod is, and the key that proves it: the sidecar signs a token for each service that it calls.
     pub struct Identity {
         /// The pod's name: `spiffe://<trust domain>/ns/<namespace>/sa/<account>`; the `sub` of its tokens.
-        id: String,
+        id: WorkloadId,
         /// The `iss` of its tokens: what the services' `trust` lists.
         issuer: String,
         /// File with the private key that signs them: PKCS#8 PEM, Ed25519 or P-256.
@@ -76,16 +88,6 @@ section! {
     }
 }
 
-choice! {
-    /// A signature algorithm of a token.
-    pub enum Algorithm {
-        /// Ed25519 (RFC 8037 §3.1).
-        EdDsa = "EdDSA",
-        /// ECDSA with P-256 and SHA-256 (RFC 7518 §3.4).
-        Es256 = "ES256",
-    }
-}
-
 section! {
     /// The DNS stub, and where names are looked up.
     pub struct Dns {
@@ -113,9 +115,9 @@ section! {
 section! {
     /// Stand-in addresses: one per name of each family, meaningful only inside this pod.
     pub struct StandIns {
-        /// For AAAA questions: 64 to 112 bits long, the same as `funicular init --stand-in6`.
+        /// For AAAA questions: 64 to 96 bits long, the same as `funicular init --stand-in6`.
         ipv6: Ipv6Net = "fd46:554e:1c00::/64",
-        /// For A questions, so that programs that speak only IPv4 work too: 4 to 16 bits long, the same as
+        /// For A questions, so that programs that speak only IPv4 work too: 4 to 15 bits long, the same as
         /// `funicular init --stand-in4`.
         ipv4: Ipv4Net = "240.0.0.0/4",
     }
@@ -153,7 +155,7 @@ section! {
 
 choice! {
     /// What happens to a connection without a token.
-    pub enum Policy {
+    pub enum Policy, "strict, permissive or audit" {
         /// It is refused.
         Strict = "strict",
         /// It passes, and is counted.
@@ -168,8 +170,9 @@ section! {
     pub struct InboundService {
         /// Its name, as callers look it up: the `aud` of their tokens, and a name in `tls.certificate`.
         name: Name,
-        /// Who may call: workload names, `*` for any one segment. None: whoever proves an identity.
-        callers: Vec<String>,
+        /// Who may call: workloads' names, in which `*` stands for any one part. Not given: whoever proves an identity.
+        /// An empty list: nobody.
+        callers: Option<Vec<CallerPattern>>,
         /// Port a connection arrives at: local port it is handed to. A port not listed stays as it is.
         ports: BTreeMap<u16, u16>,
     }
