@@ -27,7 +27,14 @@ const PROTOCOL: u8 = 4;
 
 /// Environment variables that would change what an unmodified program does.
 const FOREIGN_SETTINGS: [&str; 9] = [
-    "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "LOCALDOMAIN", "NO_PROXY", "RES_OPTIONS", "all_proxy", "http_proxy",
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "LOCALDOMAIN",
+    "NO_PROXY",
+    "RES_OPTIONS",
+    "all_proxy",
+    "http_proxy",
     "https_proxy",
 ];
 

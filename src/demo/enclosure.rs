@@ -64,7 +64,8 @@ fn advice() -> String {
         ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
     ] {
         if setting(name).trim() == closed {
-            advice.push_str(&format!("\n  let users make namespaces:  sudo sysctl -w {}={open}", name.replace('/', ".")));
+            advice
+                .push_str(&format!("\n  let users make namespaces:  sudo sysctl -w {}={open}", name.replace('/', ".")));
         }
     }
     advice.push_str("\n  in a container:  start it with --privileged, or with CAP_SYS_ADMIN and CAP_NET_ADMIN");

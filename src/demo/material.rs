@@ -7,7 +7,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 
 /// Why material could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +131,7 @@ mod tests {
     #[test]
     fn a_server_key_is_readable_by_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let certified =
-            Authority::generate().unwrap().certify(&["orders.shop.peak"], folder.path(), "s1").unwrap();
+        let certified = Authority::generate().unwrap().certify(&["orders.shop.peak"], folder.path(), "s1").unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&certified.key), 0o600);
         assert!(std::fs::read_to_string(certified.certificate).unwrap().starts_with("-----BEGIN CERTIFICATE"));

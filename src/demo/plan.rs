@@ -169,9 +169,7 @@ impl Service {
 /// The zone of the main servers: it delegates the shop to its own.
 #[must_use]
 pub fn main_zone(servers: &[Host]) -> String {
-    let mut zone = String::from(
-        "$ORIGIN peak.\n$TTL 3600\n@ SOA peak-main hostmaster 1 3600 600 86400 5\n",
-    );
+    let mut zone = String::from("$ORIGIN peak.\n$TTL 3600\n@ SOA peak-main hostmaster 1 3600 600 86400 5\n");
     for server in servers {
         let _ = writeln!(zone, "@ NS {0}\n{0} AAAA {1}", server.name, server.address());
     }

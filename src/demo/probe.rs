@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::bed::{BedError, Pod};
 use super::plan::{MARK, Service};
 use crate::model::ssa::{AplItem, Inputs, Rule, Space};
-use crate::model::token::Claims;
+use crate::model::token::{BadWorkloadId, Claims};
 use crate::model::{Name, UnixSeconds};
 use crate::net::connect;
 use crate::net::tls::ClientTls;
@@ -183,19 +183,23 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, flight: &[u8]
 
 /// The claims of a token for `service` that lives from `from` to `until`.
 ///
-/// # Panics
+/// # Errors
 /// When `caller` is no workload identity.
-#[must_use]
-#[allow(clippy::expect_used, reason = "callers are constants of the demo and of tests")]
-pub fn claims(issuer: &str, caller: &str, service: &str, from: UnixSeconds, until: UnixSeconds) -> Claims {
-    Claims {
+pub fn claims(
+    issuer: &str,
+    caller: &str,
+    service: &str,
+    from: UnixSeconds,
+    until: UnixSeconds,
+) -> Result<Claims, BadWorkloadId> {
+    Ok(Claims {
         issuer: issuer.into(),
-        subject: caller.parse().expect("a caller of the plan is a workload identity"),
+        subject: caller.parse()?,
         audience: vec![service.into()],
         issued_at: from,
         not_before: from,
         expires: until,
-    }
+    })
 }
 
 /// An address that the service's rule gives to `source` and that the router sends to the pod `owner`.

@@ -90,9 +90,8 @@ impl PodCommand {
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         let deadline = Instant::now() + LIMIT;
-        let outputs = [stdout, stderr].map(|output| {
-            output.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        });
+        let outputs =
+            [stdout, stderr].map(|output| output.recv_timeout(deadline.saturating_duration_since(Instant::now())));
         let [Ok(stdout), Ok(stderr)] = outputs else {
             let _ = child.kill();
             let _ = child.wait();

@@ -95,6 +95,25 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The word that chooses it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// A command to look around with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hint {
+    /// What it shows.
+    pub what: &'static str,
+    /// The line to paste.
+    pub command: String,
+}
+
 /// Everything that the demo found, as `-o json` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
@@ -108,6 +127,9 @@ pub struct Findings {
     pub seconds: f64,
     /// The steps in order.
     pub steps: Vec<Step>,
+    /// Commands that look around in what is left running.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<Hint>,
 }
 
 /// Shows steps as they are done.
@@ -137,13 +159,7 @@ impl Stage {
             let value = value.to_ascii_lowercase();
             value.contains("utf-8") || value.contains("utf8")
         });
-        Self {
-            format,
-            paint: Paint(terminal && !dumb && !set("NO_COLOR")),
-            unicode,
-            pending: false,
-            steps: Vec::new(),
-        }
+        Self { format, paint: Paint(terminal && !dumb && !set("NO_COLOR")), unicode, pending: false, steps: Vec::new() }
     }
 
     /// Text before the first step; nothing in JSON.
@@ -171,7 +187,7 @@ impl Stage {
     }
 
     /// Ends the performance: the verdict in text, or the whole document in JSON.
-    pub fn finish(mut self, took: Duration) -> Findings {
+    pub fn finish(mut self, took: Duration, commands: Vec<(&'static str, String)>) -> Findings {
         self.clear();
         let claims = || self.steps.iter().flat_map(|step| &step.claims);
         let checked = claims().count();
@@ -182,11 +198,16 @@ impl Stage {
             failed,
             seconds: (took.as_secs_f64() * 10.0).round() / 10.0,
             steps: std::mem::take(&mut self.steps),
+            commands: commands.into_iter().map(|(what, command)| Hint { what, command }).collect(),
         };
         match self.format {
-            Format::Text => emit(&self.verdict(&findings)),
+            Format::Text => {
+                emit(&self.verdict(&findings));
+                emit(&self.hints(&findings.commands));
+            }
             Format::Json => {
-                let text = serde_json::to_string_pretty(&findings).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+                let text = serde_json::to_string_pretty(&findings)
+                    .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
                 emit(&format!("{text}\n"));
             }
         }
@@ -205,14 +226,27 @@ impl Stage {
             let line = format!("All {} claims hold ({took} s).", findings.checked);
             return format!("\n{}\n", self.paint.good(&line));
         }
-        let mut text = format!("\n{}\n", self.paint.bad(&format!(
-            "{} of {} claims do not hold ({took} s):",
-            findings.failed, findings.checked
-        )));
+        let mut text = format!(
+            "\n{}\n",
+            self.paint.bad(&format!("{} of {} claims do not hold ({took} s):", findings.failed, findings.checked))
+        );
         for step in &findings.steps {
             for claim in step.claims.iter().filter(|claim| !claim.held) {
                 text.push_str(&wrap(&format!("{}: {}: {}", step.id, claim.claim, claim.seen), INDENT));
             }
+        }
+        text
+    }
+
+    /// Lines to paste are never wrapped.
+    fn hints(&self, hints: &[Hint]) -> String {
+        let mut text = String::new();
+        if hints.is_empty() {
+            return text;
+        }
+        text.push_str("\nEverything is left running until Ctrl-C. To look around, from another terminal:\n");
+        for Hint { what, command } in hints {
+            let _ = write!(text, "\n{}  {command}\n", self.paint.dim(&format!("  # {what}\n")));
         }
         text
     }
@@ -258,7 +292,7 @@ impl Stage {
             Evidence::Lines { caption, lines } => {
                 self.caption(text, caption);
                 for line in lines {
-                    let _ = writeln!(text, "    {line}");
+                    text.push_str(&hang(line, INDENT));
                 }
             }
             Evidence::Table { caption, header, rows } => {
@@ -327,6 +361,17 @@ fn wrap(text: &str, indent: usize) -> String {
         }
         fill(&mut wrapped, paragraph.split_whitespace(), &margin, &margin, "");
     }
+    wrapped
+}
+
+/// A line that is cut at spaces only where it is too long; what follows hangs.
+fn hang(line: &str, indent: usize) -> String {
+    let margin = " ".repeat(indent);
+    if indent + line.chars().count() <= WIDTH {
+        return format!("{margin}{line}\n");
+    }
+    let mut wrapped = String::new();
+    fill(&mut wrapped, line.split(' '), &margin, &format!("{margin}    "), "");
     wrapped
 }
 
@@ -431,7 +476,10 @@ mod tests {
                     rows: vec![vec!["2001:db8:5:1:ffff:ffff:ffff:ffff".into(), "s1".into()]],
                 },
             ],
-            claims: vec![Claim::new("each pod serves its share", true, ""), Claim::new("none fails", false, "3 failed")],
+            claims: vec![
+                Claim::new("each pod serves its share", true, ""),
+                Claim::new("none fails", false, "3 failed"),
+            ],
         }
     }
 

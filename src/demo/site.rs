@@ -74,8 +74,7 @@ impl Site {
     /// The first thing that went wrong; what was built until then is taken down.
     pub fn build(options: &Options, doing: &mut dyn FnMut(&str)) -> Result<Self, SiteError> {
         let Options { exe, folder, second_peak } = options;
-        let servers: &[Host] =
-            if *second_peak { &[plan::MAIN_PEAK, plan::SECOND_PEAK] } else { &[plan::MAIN_PEAK] };
+        let servers: &[Host] = if *second_peak { &[plan::MAIN_PEAK, plan::SECOND_PEAK] } else { &[plan::MAIN_PEAK] };
         let name_servers: Vec<Host> = servers.iter().copied().chain([plan::CLUSTER_PEAK]).collect();
         doing("making keys, certificates and zones");
         let files = Files::write(folder, servers)?;
@@ -283,8 +282,7 @@ impl Site {
         let python = programs::find("python3").filter(|_| index == 1);
         let page = self.folder.join(format!("{name}-www"));
         if python.is_some() {
-            std::fs::create_dir_all(&page)
-                .map_err(|source| MaterialError::Write { path: page.clone(), source })?;
+            std::fs::create_dir_all(&page).map_err(|source| MaterialError::Write { path: page.clone(), source })?;
             material::write(&page.join("index.html"), &format!("{name}\n"))?;
         }
         let pod = &self.pods[index];
@@ -413,7 +411,8 @@ mod tests {
 
     #[test]
     fn samples_are_summed_by_name_and_labels() {
-        let text = "# TYPE a_total counter\na_total{r=\"x\",d=\"in\"} 2\na_total{r=\"y\",d=\"in\"} 3\nab_total{r=\"x\"} 9\n";
+        let text =
+            "# TYPE a_total counter\na_total{r=\"x\",d=\"in\"} 2\na_total{r=\"y\",d=\"in\"} 3\nab_total{r=\"x\"} 9\n";
         assert_eq!(sum_of(text, "a_total", &[("r", "x")]), 2.0);
         assert_eq!(sum_of(text, "a_total", &[("d", "in")]), 5.0);
         assert_eq!(sum_of(text, "b_total", &[]), 0.0);

@@ -143,15 +143,27 @@ pub(super) fn addresses(site: &mut Site, _tools: &Tools) -> Result<Told, StoryEr
             rows,
         }],
         claims: vec![
-            Claim::new(format!("the servers saw all {REQUESTS} connections"), total >= REQUESTS, format!("{total} seen")),
+            Claim::new(
+                format!("the servers saw all {REQUESTS} connections"),
+                total >= REQUESTS,
+                format!("{total} seen"),
+            ),
             Claim::new(
                 "nearly all addresses differ",
                 distinct.len() >= REQUESTS - 5,
                 format!("{} different ones", distinct.len()),
             ),
             Claim::new("every address follows the rule", total > 0 && misfits == 0, format!("{misfits} do not")),
-            Claim::new("every one landed on the pod that owns its slice", total > 0 && strays == 0, format!("{strays} did not")),
-            Claim::new(format!("every caller was proved to be {CALLER}"), total > 0 && unknown == 0, format!("{unknown} were not")),
+            Claim::new(
+                "every one landed on the pod that owns its slice",
+                total > 0 && strays == 0,
+                format!("{strays} did not"),
+            ),
+            Claim::new(
+                format!("every caller was proved to be {CALLER}"),
+                total > 0 && unknown == 0,
+                format!("{unknown} were not"),
+            ),
         ],
     })
 }
@@ -223,11 +235,7 @@ pub(super) fn others(site: &mut Site, tools: &Tools) -> Result<Told, StoryError>
     })
 }
 
-fn redis(
-    site: &mut Site,
-    server: &std::path::Path,
-    client: &std::path::Path,
-) -> Result<(Evidence, Claim), StoryError> {
+fn redis(site: &mut Site, server: &std::path::Path, client: &std::path::Path) -> Result<(Evidence, Claim), StoryError> {
     const PORT: u16 = 6379;
     let index = CACHE.pods[0];
     let command = site.pod(index).command(server).args(["--port", &PORT.to_string(), "--bind", "127.0.0.1"]);
@@ -244,9 +252,11 @@ fn redis(
     }
     let held = output == ["OK", "up", "1"];
     let claim = Claim::new("redis-cli talks to redis-server in another pod", held, output.join(", "));
-    let lines = shown.iter().skip(1).zip(&output[1..]).flat_map(|(command, answer)| {
-        [format!("client$ {command}"), answer.clone()]
-    });
+    let lines = shown
+        .iter()
+        .skip(1)
+        .zip(&output[1..])
+        .flat_map(|(command, answer)| [format!("client$ {command}"), answer.clone()]);
     let output = output.first().cloned().into_iter().chain(lines).collect();
     Ok((Evidence::Command { pod: String::from("client"), command: shown.swap_remove(0), output }, claim))
 }

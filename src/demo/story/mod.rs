@@ -35,6 +35,9 @@ enum StoryError {
     /// A token could not be signed.
     #[error(transparent)]
     Sign(#[from] crate::wire::jwt::SignError),
+    /// The caller of the plan has no identity.
+    #[error(transparent)]
+    Caller(#[from] crate::model::token::BadWorkloadId),
     /// The rule gave no address for the pod that was wanted.
     #[error("the rule gave no address of {pod} in 200 draws")]
     NoAddress {
@@ -72,12 +75,7 @@ const SCENES: [Scene; 9] = [
         doing: "reading the access logs",
         play: calls::addresses,
     },
-    Scene {
-        id: "ipv4",
-        title: "A program that speaks only IPv4",
-        doing: "calling over IPv4",
-        play: calls::ipv4,
-    },
+    Scene { id: "ipv4", title: "A program that speaks only IPv4", doing: "calling over IPv4", play: calls::ipv4 },
     Scene {
         id: "token",
         title: "Without a good token: refused",
@@ -207,12 +205,16 @@ pub(super) fn commands(site: &Site, rootless: bool) -> Vec<(&'static str, String
         ("call the service as any program would", format!("{client} {fetch} http://{}/", ORDERS.name)),
         ("call a name that is no service", format!("{client} {fetch} http://{LEGACY}:{LEGACY_PORT}/")),
         ("a shell in the client pod", client.clone()),
-        ("what the client's sidecar counts", format!("{client} {fetch} http://[::1]:{}/metrics", super::site::METRICS_PORT)),
+        (
+            "what the client's sidecar counts",
+            format!("{client} {fetch} http://[::1]:{}/metrics", super::site::METRICS_PORT),
+        ),
         ("who came to pod s1", format!("{server} tail -f {}/s1-sidecar.log", site.folder().display())),
         ("the redirect rules of pod s1", format!("{server} nft list ruleset")),
     ];
     if let Some(getent) = &tools.getent {
-        commands.insert(1, ("what the program is told", format!("{client} {} ahosts {}", getent.display(), ORDERS.name)));
+        commands
+            .insert(1, ("what the program is told", format!("{client} {} ahosts {}", getent.display(), ORDERS.name)));
     }
     commands
 }

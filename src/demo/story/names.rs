@@ -10,7 +10,8 @@ use super::{StoryError, Told, Tools};
 use crate::model::Name;
 use crate::net::dns_client::{AskError, DnsClient, Transport};
 use crate::ops::entropy;
-use crate::wire::dns::{Message, Record, Type, WireError, render, ssa_records};
+use crate::wire::dns::ssa_records::{self, Sources};
+use crate::wire::dns::{Message, Record, Type, WireError};
 
 /// How long a name server may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,7 +42,7 @@ fn ask(site: &Site, server: Ipv6Addr, name: &Name, rtype: Type) -> Result<Messag
 }
 
 fn lines<'r>(records: impl IntoIterator<Item = &'r Record>) -> Vec<String> {
-    records.into_iter().map(render::record).collect()
+    records.into_iter().map(Record::to_string).collect()
 }
 
 /// What DNS publishes, and what the program gets to see.
@@ -56,15 +57,17 @@ pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryErr
     let refers = referral.answers.is_empty()
         && referral.authorities.iter().any(|record| record.rtype == Type::NS)
         && referral.additionals.iter().any(|record| record.rdata[..] == CLUSTER_PEAK.address().octets());
-    let rdata = |message: &Message, rtype| -> Vec<Box<[u8]>> {
-        message.answers.iter().filter(|record| record.rtype == rtype).map(|record| record.rdata.clone()).collect()
-    };
-    let published = ssa_records::service(&name, &rdata(&space, Type::APL), &rdata(&service, Type::SVCB), &[]);
+    let (apl, svcb) = (rdata(&space, Type::APL), rdata(&service, Type::SVCB));
+    let published = ssa_records::service(&Sources { apl: &apl, svcb: &svcb, ..Sources::default() });
     let whole = published.as_ref().is_ok_and(|published| published.space.prefixes() == [ORDERS.prefix()]);
     let ruled = published.as_ref().is_ok_and(|published| {
         published.rules.iter().any(|rule| rule.text() == ORDERS.rule) && published.port == ORDERS.port
     });
 
+    let seen = match &published {
+        Ok(published) => format!("{published:?}"),
+        Err(legacy) => legacy.to_string(),
+    };
     let answers = address.answers.iter().chain(&space.answers).chain(&service.answers);
     let mut evidence = vec![
         Evidence::Lines {
@@ -78,8 +81,8 @@ pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryErr
     ];
     let mut claims = vec![
         Claim::new("the main server refers to the cluster's server and gives its address", refers, "no referral"),
-        Claim::new("the service publishes its whole space and no list of pods", whole, format!("{published:?}")),
-        Claim::new("it publishes the rule and the port", ruled, format!("{published:?}")),
+        Claim::new("the service publishes its whole space and no list of pods", whole, seen.clone()),
+        Claim::new("it publishes the rule and the port", ruled, seen),
     ];
     if let Some(getent) = &tools.getent {
         let (seen, claim) = stand_in(site, getent)?;
@@ -97,13 +100,18 @@ pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryErr
     })
 }
 
+fn rdata(message: &Message, rtype: Type) -> Vec<&[u8]> {
+    message.answers.iter().filter(|record| record.rtype == rtype).map(|record| &record.rdata[..]).collect()
+}
+
 /// What an unmodified program gets when it looks the name up.
 fn stand_in(site: &Site, getent: &std::path::Path) -> Result<(Evidence, Claim), StoryError> {
     let command = site.client().command(getent).args(["ahosts", ORDERS.name]);
     let shown = command.shown().to_owned();
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut addresses: Vec<String> = text.split('\n').filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
+    let mut addresses: Vec<String> =
+        text.split('\n').filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
     addresses.retain(|address| !address.is_empty());
     addresses.dedup();
     let stand_ins: Option<ipnet::Ipv6Net> = plan::STAND_INS.parse().ok();

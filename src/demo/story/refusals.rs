@@ -25,7 +25,7 @@ struct Knock {
 /// A token of the client's own key for `service` that lives from `from` to `until`, in seconds from now.
 fn sign(site: &Site, service: &Service, from: i64, until: i64) -> Result<String, StoryError> {
     let at = |seconds: i64| UnixSeconds(clock::now().0.saturating_add_signed(seconds));
-    Ok(site.signing_key().sign(&probe::claims(ISSUER, CALLER, service.name, at(from), at(until)))?)
+    Ok(site.signing_key().sign(&probe::claims(ISSUER, CALLER, service.name, at(from), at(until))?)?)
 }
 
 fn honest(site: &Site, source: Ipv6Addr) -> Result<Attempt, StoryError> {
