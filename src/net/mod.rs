@@ -12,3 +12,4 @@ pub mod original_dst;
 pub mod routes;
 pub(crate) mod sys;
 pub mod tls;
+pub mod udp_batch;

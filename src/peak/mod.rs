@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+mod dns;
+
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
 pub struct Args {}

@@ -95,6 +95,13 @@ impl Zone {
         self.negative.as_ref().and_then(Rrset::soa_serial).unwrap_or(0)
     }
 
+    /// A number that tells this zone from the others of one [`Zones`], whatever version of it.
+    #[must_use]
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.apex_hash
+    }
+
     /// How many names have records or lie above one that has.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -9,6 +9,8 @@ mod shape;
 mod soa;
 pub mod svcb;
 mod svcb_text;
+#[cfg(test)]
+mod tests;
 pub mod txt;
 
 use std::fmt::Write as _;

@@ -252,7 +252,7 @@ pub(super) fn protocols(mut value: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Whether a value has the form of its key (§7, §8); values of other keys are opaque.
-fn check_value(key: Key, value: &[u8]) -> Result<(), SvcbFault> {
+pub(super) fn check_value(key: Key, value: &[u8]) -> Result<(), SvcbFault> {
     let ascending = || keys(value).collect::<Vec<_>>().windows(2).all(|pair| pair[0] < pair[1]);
     let list_of = |octets: usize| !value.is_empty() && value.len().is_multiple_of(octets);
     let (right, expected) = match key {

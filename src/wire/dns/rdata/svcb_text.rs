@@ -9,7 +9,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::svcb::{Key, Param, Svcb, SvcbFault, expected_value, keys, protocols};
+use super::svcb::{Key, Param, Svcb, SvcbFault, check_value, expected_value, keys, protocols};
 use crate::model::Name;
 use crate::wire::dns::text::{TextError, Word, Words, decimal, quote};
 
@@ -41,8 +41,9 @@ fn read_param(word: &Word<'_>) -> Result<Param, TextError> {
         Some(value) => wire_value(key, &value),
         None => Some(Vec::new()),
     };
-    let bad = || word.error(SvcbFault::Value { key, expected: expected_value(key) }.into());
-    Ok(Param { key, value: value.ok_or_else(bad)?.into() })
+    let value = value.ok_or(SvcbFault::Value { key, expected: expected_value(key) });
+    let checked = value.and_then(|value| check_value(key, &value).map(|()| value));
+    Ok(Param { key, value: checked.map_err(|fault| word.error(fault.into()))?.into() })
 }
 
 /// The value on the wire that a known key's text stands for; none where it stands for nothing.
