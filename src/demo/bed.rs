@@ -76,8 +76,8 @@ pub enum BedError {
         #[source]
         source: io::Error,
     },
-    /// A program that must succeed did not.
-    #[error("{program} failed in {pod} ({status}):\n{output}")]
+    /// A program ended that should not have, or without success.
+    #[error("`{program}` ended in {pod} ({status}); it said:\n{output}")]
     Failed {
         /// Where.
         pod: &'static str,
@@ -89,7 +89,7 @@ pub enum BedError {
         output: String,
     },
     /// Something did not come true in time.
-    #[error("{what} in {pod} was not ready after {} s; it said:\n{said}", .after.as_secs())]
+    #[error("`{what}` in {pod} was not ready after {} s; it said:\n{said}", .after.as_secs())]
     NotReady {
         /// Where.
         pod: &'static str,

@@ -157,17 +157,19 @@ impl Process {
     /// Waits until `ready` holds.
     ///
     /// # Errors
-    /// [`BedError::NotReady`] after `limit`, or as soon as the process has ended.
+    /// [`BedError::NotReady`] after `limit`, [`BedError::Failed`] as soon as the process has ended.
     pub fn wait_until(&mut self, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<(), BedError> {
         let deadline = Instant::now() + limit;
         loop {
             if ready() {
                 return Ok(());
             }
-            let ended = !matches!(self.child.try_wait(), Ok(None));
-            if ended || Instant::now() > deadline {
-                let what = self.shown.clone();
-                return Err(BedError::NotReady { pod: self.pod, what, after: limit, said: self.said() });
+            let (pod, what) = (self.pod, self.shown.clone());
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(BedError::Failed { pod, program: what, status, output: self.said() });
+            }
+            if Instant::now() > deadline {
+                return Err(BedError::NotReady { pod, what, after: limit, said: self.said() });
             }
             std::thread::sleep(PAUSE);
         }

@@ -44,6 +44,11 @@ pub fn reset_on_drop(tcp: &TcpStream) {
     let _ = tcp.set_zero_linger();
 }
 
+/// Takes [`reset_on_drop`] back: what is still under way is delivered, then comes the FIN.
+fn finish_on_drop(tcp: &TcpStream) {
+    let _ = socket2::SockRef::from(tcp).set_linger(None);
+}
+
 /// What was carried, and how it ended.
 #[derive(Debug)]
 pub struct Transferred {
@@ -83,6 +88,8 @@ impl BrokenOff {
 
 /// Carries bytes between `client` and `server` until both directions have ended, one fails, or `stop` completes.
 ///
+/// A socket that was to be reset when dropped is so only if the transfer breaks off, or is itself dropped.
+///
 /// `early` are bytes of the client that have been read already; they come first.
 ///
 /// A stream that fails, or that ends without saying so (TLS without close_notify, RFC 8446 §6.1), resets the other one.
@@ -110,10 +117,9 @@ pub async fn both_ways<C: OverTcp, S: OverTcp>(
         if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await;
-    if end.is_err() {
-        reset_on_drop(client.tcp());
-        reset_on_drop(server.tcp());
-    }
+    let settle = if end.is_ok() { finish_on_drop } else { reset_on_drop };
+    settle(client.tcp());
+    settle(server.tcp());
     Transferred { sent_bytes: sending.carried, received_bytes: receiving.carried, end }
 }
 

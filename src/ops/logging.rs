@@ -54,6 +54,14 @@ pub fn start(levels: &str, format: Format) -> Result<Logging, LoggingError> {
     Ok(logging)
 }
 
+/// A log that nothing is written to, for tests of what changes its level. Its subscriber lives as long as the tests.
+#[cfg(test)]
+pub(super) fn detached(levels: &str) -> Logging {
+    let (logging, subscriber) = build(levels, Format::Text, io::sink, false).expect("a level");
+    std::mem::forget(subscriber);
+    logging
+}
+
 type Subscriber = tracing_subscriber::layer::Layered<
     Box<dyn Layer<tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>> + Send + Sync>,
     tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>,

@@ -1,6 +1,13 @@
 //! The per-pod proxy.
 
+pub mod directory;
+pub mod inbound;
+mod listener;
+pub mod original;
+pub mod outbound;
+pub mod report;
 pub mod resolve;
+pub mod secrets;
 pub mod stub;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! The client's half: a server proves its name, or is told nothing.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,12 @@ use crate::model::Name;
 #[derive(Clone)]
 pub struct ClientTls {
     connector: TlsConnector,
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
 }
 
 /// A name that no certificate can prove.

@@ -1,0 +1,69 @@
+//! What a process knows of itself: its version, its memory, its descriptors, its time on the processor.
+
+use super::metrics::{Kind, Registry};
+
+/// `utime` and `stime` of `/proc` are in ticks of a hundredth of a second on every Linux (`USER_HZ`, proc(5)).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Registers the process's own metrics; they are read when they are asked for.
+pub fn register(registry: &Registry) {
+    registry.sampled("funicular_build_info", "The running version; always 1.", Kind::Gauge, &["version"], |samples| {
+        samples.put(&[env!("CARGO_PKG_VERSION")], 1.0);
+    });
+    let figures: [(&str, &str, Kind, fn() -> Option<f64>); 3] = [
+        ("funicular_process_resident_memory_bytes", "Memory in use.", Kind::Gauge, resident_bytes),
+        ("funicular_process_open_descriptors", "Open file descriptors.", Kind::Gauge, open_descriptors),
+        ("funicular_process_cpu_seconds_total", "Processor time, user and system.", Kind::Counter, cpu_seconds),
+    ];
+    for (name, help, kind, read) in figures {
+        registry.sampled(name, help, kind, &[], move |samples| {
+            // Without /proc there is nothing to say.
+            if let Some(value) = read() {
+                samples.put(&[], value);
+            }
+        });
+    }
+}
+
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1_024.0)
+}
+
+fn open_descriptors() -> Option<f64> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    // The folder being read is one of them.
+    Some(entries.count().saturating_sub(1) as f64)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, the command, is in parentheses and may hold anything; `utime` is field 14, `stime` 15.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: f64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<f64>().unwrap_or(0.0)).sum();
+    Some(ticks / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_s_figures_are_plausible() {
+        assert!(resident_bytes().unwrap() > 100_000.0);
+        assert!(open_descriptors().unwrap() >= 3.0);
+        assert!(cpu_seconds().unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn every_figure_is_shown() {
+        let registry = Registry::new();
+        register(&registry);
+        let text = registry.text();
+        for family in registry.families() {
+            assert!(text.contains(&format!("\n{}", family.name)), "{} in {text}", family.name);
+        }
+    }
+}

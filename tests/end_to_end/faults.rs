@@ -1,0 +1,65 @@
+//! Pods and name servers that are gone.
+
+use std::time::{Duration, Instant};
+
+use funicular::demo::plan::{BRIEF, ORDERS};
+use funicular::demo::site::Site;
+
+use crate::support::{Town, answers, curl, fetch, town, until};
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn a_request_that_meets_a_dead_pod_goes_to_the_next_candidate() {
+    let Town { site, .. } = &mut town(false);
+    let alive = |pods: &[String]| pods.iter().all(|pod| pod != "s3");
+
+    // The host answers, nobody listens: refused at once.
+    site.kill("s3/sidecar");
+    let without_sidecar = fetch(site, 30, &[]);
+    // The host is gone: nothing comes back at all.
+    site.pod(2).set_down("eth0").unwrap();
+    let begun = Instant::now();
+    let without_host = fetch(site, 6, &[]);
+
+    assert!(without_sidecar.len() == 30 && alive(&without_sidecar), "{without_sidecar:?}");
+    assert!(without_host.len() == 6 && alive(&without_host), "{without_host:?}");
+    assert!(begun.elapsed() < Duration::from_secs(6 * 5), "each within the connect deadline");
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn without_peak_a_known_name_lives_for_its_ttl_and_then_fails_fast_and_counted() {
+    let Town { site, .. } = &mut town(false);
+    let url = format!("http://{}/", BRIEF.name);
+    let once = |site: &Site| curl(site.client(), &["-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap();
+    let served = |site: &Site| once(site).stdout == b"200";
+    let failures = |site: &Site| site.refusals(site.client()).unwrap().values().sum::<u64>();
+    assert!(served(site));
+
+    let stopped = Instant::now();
+    site.kill("peak-main/peak");
+    site.kill("peak-cluster/peak");
+    assert!(served(site), "the answer is still good");
+    let before = failures(site);
+    until("the name fails", Duration::from_secs(u64::from(BRIEF.ttl) + 10), || !served(site));
+    let begun = Instant::now();
+    let still = served(site);
+
+    assert!(stopped.elapsed() >= Duration::from_secs(1), "not before the TTL");
+    assert!(!still && begun.elapsed() < Duration::from_secs(10), "it fails fast: {:?}", begun.elapsed());
+    assert!(failures(site) > before, "{:?}", site.refusals(site.client()).unwrap());
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn one_of_two_main_name_servers_is_enough() {
+    let Town { site, .. } = &mut town(true);
+    let first = curl(site.client(), &["-o", "/dev/null", "-w", "%{http_code}", &format!("http://{}/", ORDERS.name)]).run().unwrap();
+    assert_eq!(first, "200");
+
+    site.kill("peak-main/peak");
+    // Names that the sidecar has not met: it must ask from the top.
+    let output = curl(site.client(), &["-w", " %{http_code}", &format!("http://{}/", BRIEF.name)]).run().unwrap();
+
+    assert_eq!(answers(&output).len(), 1);
+}
