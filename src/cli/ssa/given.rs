@@ -15,19 +15,19 @@ pub(super) struct Given {
     #[arg(long, value_name = "ITEM", required = true, num_args = 1..)]
     apl: Vec<String>,
     /// A rule as DNS publishes it. Of several, the one in use is computed with, and fitting any is right.
-    #[arg(long, value_name = "TEXT", default_value = "v=ssa1")]
+    #[arg(long, value_name = "TEXT", default_value = "v=ssa1", allow_hyphen_values = true)]
     rule: Vec<String>,
     /// The caller's IPv6 address.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", allow_hyphen_values = true)]
     source: Option<String>,
     /// The content key, octet for octet as it stands in the request.
-    #[arg(long, value_name = "KEY", conflicts_with = "content_hex")]
+    #[arg(long, value_name = "KEY", conflicts_with = "content_hex", allow_hyphen_values = true)]
     content: Option<String>,
     /// The content key's octets in hexadecimal.
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", allow_hyphen_values = true)]
     content_hex: Option<String>,
     /// The time in seconds since 1970; the clock's when not given.
-    #[arg(long, value_name = "UNIX")]
+    #[arg(long, value_name = "UNIX", allow_hyphen_values = true)]
     now: Option<String>,
     /// The secret that the rule's secret=ID names, 32 hexadecimal digits.
     #[arg(long, value_name = "HEX32", env = "FUNICULAR_SSA_SECRET", hide_env_values = true)]
@@ -154,8 +154,10 @@ impl Subject {
             return Err(missing("--secret", &format!("the rule hops with the secret {id:?}")));
         }
         if u16::from(replica) >= rule.replicas() {
-            let expected =
-                format!("expected 0 to {}, as the rule has replicas={}", rule.replicas() - 1, rule.replicas());
+            let expected = match rule.replicas() {
+                1 => "expected 0, as the rule has one replica".into(),
+                replicas => format!("expected 0 to {}, as the rule has replicas={replicas}", replicas - 1),
+            };
             return Err(UsageError::value("--replica", &replica.to_string(), expected));
         }
         Ok(Inputs {

@@ -20,7 +20,7 @@ use given::{Given, Subject, UsageError};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: Box<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +30,7 @@ enum Command {
         #[command(flatten)]
         given: Given,
         /// The replica to compute for; a sidecar tries all of them from a random one on.
-        #[arg(long, value_name = "N", default_value = "0")]
+        #[arg(long, value_name = "N", default_value = "0", allow_hyphen_values = true)]
         replica: String,
         #[command(flatten)]
         output: Output,
@@ -40,7 +40,7 @@ enum Command {
         #[command(flatten)]
         given: Given,
         /// The address to check.
-        #[arg(long, value_name = "ADDR")]
+        #[arg(long, value_name = "ADDR", allow_hyphen_values = true)]
         destination: String,
         #[command(flatten)]
         output: Output,
@@ -53,7 +53,7 @@ enum Command {
         #[arg(long, value_name = "ADDR", conflicts_with = "replica")]
         destination: Option<String>,
         /// The replica to compute for.
-        #[arg(long, value_name = "N", default_value = "0")]
+        #[arg(long, value_name = "N", default_value = "0", allow_hyphen_values = true)]
         replica: String,
         #[command(flatten)]
         output: Output,
@@ -83,7 +83,7 @@ enum Format {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let outcome = match args.command {
+    let outcome = match *args.command {
         Command::Compute { given, replica, output } => compute(&given, &replica, output.format),
         Command::Check { given, destination, output } => check(&given, &destination, output.format),
         Command::Explain { given, destination, replica, output } => {

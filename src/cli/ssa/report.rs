@@ -76,8 +76,9 @@ pub(super) fn checked_text(checked: &Checked<'_>) -> String {
         Err(Wrong("prefix")) => {
             text.push_str("wrong: prefix\n");
             let found = explanation.prefix.found.map_or("none".into(), |prefix| prefix.to_string());
-            _ = writeln!(text, "  found     {found}\n            {}", explanation.prefix.origin);
+            _ = writeln!(text, "  found     {found}");
             lines(&mut text, "  expected  ", &expected_prefixes(&explanation.prefix, checked.subject));
+            lines(&mut text, "  because   ", &wrapped(&explanation.prefix.origin, COLUMNS - 12));
         }
         Err(Wrong(name)) => {
             _ = writeln!(text, "wrong: {name}");
@@ -85,6 +86,7 @@ pub(super) fn checked_text(checked: &Checked<'_>) -> String {
                 _ = writeln!(text, "  field     {}, bits {} of the address", field.text, bits(field));
                 _ = writeln!(text, "  found     {}", hex(field, field.value));
                 lines(&mut text, "  expected  ", &expected_numbers(field));
+                lines(&mut text, "  from      ", &wrapped(&field.origin, COLUMNS - 12));
             }
         }
     }

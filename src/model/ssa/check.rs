@@ -1,6 +1,9 @@
 //! From an address back to whether the rule allows it (SSA.md §3).
 //!
 //! A checker that knows less checks less, never wrongly: whatever it lacks only ever skips a test.
+//!
+//! `work` is right when its hash begins with enough zeros. That the number is also the smallest such one is what a
+//! client computes, not what a checker asks: to know it, the checker would have to do the work itself.
 
 use std::net::Ipv6Addr;
 

@@ -102,7 +102,7 @@ impl Rule {
 fn outside(space: &Space, destination: Ipv6Addr) -> PrefixPart {
     let found = space.prefix_around(destination.to_bits()).map(|at| space.prefixes()[at]);
     let origin = if found.is_some() {
-        "a negated item cuts this address out of the space"
+        "a negated APL item cuts this address out of the space"
     } else {
         "no prefix of the space holds this address"
     };

@@ -21,6 +21,8 @@ mod rule;
 mod secret;
 mod slice;
 mod space;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Missing, Verdict};
 pub use explain::{Expected, Explanation, FieldPart, PrefixPart};

@@ -202,3 +202,148 @@ fn hex32(text: &str) -> Option<[u8; 16]> {
 fn malformed(part: &str, reason: &'static str) -> MalformedRule {
     MalformedRule { part: part.chars().take(64).collect(), reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::AplItem;
+    use super::*;
+
+    fn parse(text: &str) -> Result<Rule, MalformedRule> {
+        rule(text, &space("2:2001:db8:5:1::/64"))
+    }
+
+    fn space(items: &str) -> Space {
+        Space::new(&AplItem::list(items).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_rule_without_parameters_has_the_defaults() {
+        let rule = parse("v=ssa1").unwrap();
+        assert_eq!((rule.step(), rule.skew(), rule.replicas(), rule.slice_bits()), (30, 1, 1, 14));
+        assert_eq!((rule.generation(), rule.from()), (0, UnixSeconds(0)));
+        assert_eq!((rule.token_mode(), rule.content_source()), (TokenMode::Tunnel, &ContentSource::Path));
+        assert_eq!((rule.secret_id(), rule.salt, rule.work_bits()), (None, Salt([0; 16]), None));
+        assert!(!rule.reads_source() && !rule.reads_content() && !rule.reads_time() && !rule.needs_secret());
+    }
+
+    #[test]
+    fn every_parameter_is_taken_over() {
+        let text = "v=ssa1 from=9223372036854775807 gen=4294967295 token=pp2 slices=128 replicas=256 \
+                    content=header:X-Key skew=16 step=4294967295 secret=s1 salt=000102030405060708090A0b0c0d0e0f \
+                    layout=hop:8,work:8/3";
+        let rule = parse(text).unwrap();
+        assert_eq!((rule.step(), rule.skew(), rule.replicas(), rule.slice_bits()), (u32::MAX, 16, 256, 128));
+        assert_eq!((rule.generation(), rule.from()), (u32::MAX, UnixSeconds(i64::MAX as u64)));
+        assert_eq!((rule.token_mode(), rule.secret_id()), (TokenMode::Pp2, Some("s1")));
+        assert_eq!(rule.content_source(), &ContentSource::Header("X-Key".into()));
+        assert_eq!(rule.salt, Salt(std::array::from_fn(|at| at as u8)));
+        assert_eq!((rule.work_bits(), rule.text()), (Some(3), text));
+        assert!(rule.reads_source() && rule.reads_time() && rule.needs_secret() && !rule.reads_content());
+    }
+
+    #[test]
+    fn every_field_is_read_as_it_is_written() {
+        let text = "random:3,fixed:5/1f,source:60-64,source-hash:6/48,content:7,content-hash:8,hop:9,work:10/64";
+        let rule = parse(&format!("v=ssa1 secret=s layout={text}")).unwrap();
+        let written: Vec<String> = rule.layout.fields().iter().map(ToString::to_string).collect();
+        assert_eq!(written.join(","), text);
+    }
+
+    #[test]
+    fn content_sources_are_told_apart() {
+        let read = |text: &str| parse(&format!("v=ssa1 content={text}")).map(|rule| rule.content);
+        assert_eq!(read("path").unwrap(), ContentSource::Path);
+        assert_eq!(read("segment:255").unwrap(), ContentSource::Segment(255));
+        assert_eq!(read("query:a:b").unwrap(), ContentSource::Query("a:b".into()));
+        assert_eq!(read("host").unwrap(), ContentSource::Host);
+        assert_eq!(read("label").unwrap(), ContentSource::Label);
+        for text in ["segment:0", "segment:256", "segment", "query:", "query", "host:x", "path:", "Path", "x:y"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_hold_on_both_sides() {
+        for (within, past) in [
+            ("layout=random:64", "layout=random:65"),
+            ("layout=random:1", "layout=random:0"),
+            ("layout=source-hash:64/128", "layout=source-hash:64/129"),
+            ("layout=source-hash:1/1", "layout=source-hash:1/0"),
+            ("layout=source:127-128", "layout=source:127-129"),
+            ("layout=source:64-65", "layout=source:65-65"),
+            ("layout=fixed:4/f", "layout=fixed:4/10"),
+            ("layout=fixed:4/0000000000000000000000000000000f", "layout=fixed:4/00000000000000000000000000000000f"),
+            ("layout=work:64/0", "layout=work:65/0"),
+            ("layout=work:8/64", "layout=work:8/65"),
+            ("step=1", "step=0"),
+            ("step=4294967295", "step=4294967296"),
+            ("skew=16", "skew=17"),
+            ("replicas=256", "replicas=257"),
+            ("slices=128", "slices=129"),
+            ("gen=4294967295", "gen=4294967296"),
+            ("from=9223372036854775807", "from=9223372036854775808"),
+            ("gen=0", "gen=00"),
+            ("gen=1", "gen=+1"),
+            ("gen=1", "gen=١"),
+        ] {
+            assert!(parse(&format!("v=ssa1 {within}")).is_ok(), "{within}");
+            assert!(parse(&format!("v=ssa1 {past}")).is_err(), "{past}");
+        }
+    }
+
+    #[test]
+    fn a_layout_may_fill_the_host_part_of_the_longest_prefix_and_no_more() {
+        let mixed = space("2:2001:db8::/64 2:2001:db9::/112 2:2001:db8:0:0:1::/80");
+        assert!(rule("v=ssa1 layout=random:16", &mixed).is_ok());
+        assert!(rule("v=ssa1 layout=random:17", &mixed).is_err());
+        let nested = space("2:2001:db8::/56 2:2001:db8::/120");
+        assert!(rule("v=ssa1 layout=random:72", &nested).is_ok(), "an item inside a prefix is no prefix");
+        assert!(rule("v=ssa1", &space("2:2001:db8::1/128")).is_ok(), "the default layout is cut to the host part");
+        assert!(rule("v=ssa1 layout=fixed:128/ffffffffffffffffffffffffffffffff", &space("2:::/0")).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_was_expected() {
+        for (text, message) in [
+            ("v=ssa2", r#"expected the rule to begin with v=ssa1 at "v=ssa2""#),
+            ("", r#"expected the rule to begin with v=ssa1 at """#),
+            ("v=ssa1 ", r#"expected single spaces, between parameters only, at "v=ssa1 ""#),
+            ("v=ssa1 layout", r#"expected name=value at "layout""#),
+            ("v=ssa1 Gen=1", r#"expected a name of a-z, 0-9 and - before = at "Gen=1""#),
+            ("v=ssa1 gen=", r#"expected a value of visible ASCII after = at "gen=""#),
+            ("v=ssa1 x=\t", r#"expected a value of visible ASCII after = at "x=\t""#),
+            ("v=ssa1 x=1 x=2", r#"expected each parameter once at "x=2""#),
+            ("v=ssa1 v=ssa1", r#"expected each parameter once at "v=ssa1""#),
+            ("v=ssa1 layout=magic:8", r#"expected a field that SSA version 1 knows at "magic:8""#),
+            ("v=ssa1 layout=hop:8", r#"expected secret=ID beside a hop field at "hop""#),
+            ("v=ssa1 layout=work:1/1,work:1/1", r#"expected at most one work field at "work:1/1,work:1/1""#),
+            ("v=ssa1 token=pigeon", r#"expected token=tunnel, pp2, header or none at "pigeon""#),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), message, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_not_repeated_whole() {
+        assert_eq!(parse(&"v".repeat(1_000)).unwrap_err().part.len(), 64);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in any::<String>()) {
+            _ = parse(&text);
+            _ = AplItem::list(&text);
+        }
+
+        #[test]
+        fn no_text_of_nearly_the_right_shape_makes_the_parser_panic(
+            words in prop::collection::vec("(v|layout|salt|content|gen|from|step|x)=[a-z0-9:/,+-]{0,20}", 0..6),
+            fields in "((random|fixed|source|source-hash|content|hop|work):[0-9]{0,4}([/-][0-9a-f]{0,34})?,?){0,5}",
+        ) {
+            _ = parse(&format!("v=ssa1 {}", words.join(" ")));
+            _ = parse(&format!("v=ssa1 secret=s layout={fields}"));
+        }
+    }
+}

@@ -56,3 +56,96 @@ fn doublings(at: u128, last: u128, slice_bits: u8) -> u8 {
 fn net(address: u128, length: u8) -> Option<Ipv6Net> {
     Ipv6Net::new(Ipv6Addr::from_bits(address & leading_ones(length)), length).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::AplItem;
+    use super::*;
+
+    fn prefixes(prefix: &str, slice_bits: u8, first: u128, count: u128) -> Vec<String> {
+        let prefixes = slice_prefixes(prefix.parse().unwrap(), slice_bits, first, count);
+        prefixes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_run_of_slices_is_written_as_the_fewest_prefixes_in_order() {
+        assert_eq!(prefixes("2001:db8::/64", 14, 0, 1 << 14), ["2001:db8::/64"]);
+        assert_eq!(prefixes("2001:db8::/64", 14, 1, 1), ["2001:db8:0:0:4::/78"]);
+        assert_eq!(
+            prefixes("2001:db8::/64", 4, 3, 7),
+            ["2001:db8:0:0:3000::/68", "2001:db8:0:0:4000::/66", "2001:db8:0:0:8000::/67"],
+        );
+    }
+
+    #[test]
+    fn no_slice_takes_no_prefix() {
+        assert!(prefixes("2001:db8::/64", 14, 5, 0).is_empty());
+    }
+
+    #[test]
+    fn slices_past_the_last_do_not_exist() {
+        assert_eq!(prefixes("2001:db8::/64", 2, 3, 9), ["2001:db8:0:0:c000::/66"]);
+        assert!(prefixes("2001:db8::/64", 2, 4, 1).is_empty());
+        assert_eq!(prefixes("::/0", 128, 1 << 127, u128::MAX), ["8000::/1"]);
+    }
+
+    #[test]
+    fn slice_bits_are_cut_to_the_host_part() {
+        assert_eq!(prefixes("2001:db8::/126", 14, 1, 2), ["2001:db8::1/128", "2001:db8::2/128"]);
+        assert_eq!(prefixes("2001:db8::1/128", 14, 0, 1), ["2001:db8::1/128"]);
+        assert_eq!(prefixes("::/0", 0, 0, 1), ["::/0"]);
+    }
+
+    #[test]
+    fn the_slice_of_an_address_is_its_first_host_bits() {
+        let space = Space::new(&AplItem::list("2:2001:db8::/64 2:2001:db9::/120").unwrap()).unwrap();
+        let rule = Rule::parse("v=ssa1 slices=14", &space).unwrap();
+        let slice_of = |address: &str| rule.slice_of(&space, address.parse().unwrap()).map(|slice| slice.to_string());
+        assert_eq!(slice_of("2001:db8::ffff:0:0:1").as_deref(), Some("2001:db8:0:0:fffc::/78"));
+        assert_eq!(slice_of("2001:db9::7").as_deref(), Some("2001:db9::7/128"));
+        assert_eq!(slice_of("2001:dba::"), None);
+    }
+
+    /// The fewest aligned blocks that cover `first..end` of the block `at..at + size`, by trying the whole tree.
+    fn fewest(at: u128, size: u128, first: u128, end: u128) -> usize {
+        if end <= at || at + size <= first {
+            0
+        } else if first <= at && at + size <= end {
+            1
+        } else {
+            fewest(at, size / 2, first, end) + fewest(at + size / 2, size / 2, first, end)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn slice_prefixes_cover_exactly_with_the_fewest_in_order(
+            address: u128, length in 0_u8..=120, bits in 0_u8..=8, first in 0_u128..300, count in 0_u128..300,
+        ) {
+            let prefix = net(address, length).unwrap();
+            let step = 128 - length - bits;
+            let end = (first + count).min(1 << bits);
+            let covered = slice_prefixes(prefix, bits, first, count);
+            let mut slices = Vec::new();
+            for part in &covered {
+                prop_assert!(prefix.contains(part) && part.prefix_len() <= length + bits);
+                let at = (part.network().to_bits() & !leading_ones(length)).checked_shr(step.into()).unwrap_or(0);
+                slices.extend(at..at + (1 << (length + bits - part.prefix_len())));
+            }
+            prop_assert_eq!(slices, (first..end).collect::<Vec<_>>());
+            prop_assert_eq!(covered.len(), fewest(0, 1 << bits, first, end.max(first)));
+        }
+
+        #[test]
+        fn no_arguments_make_slice_prefixes_panic_or_leave_the_prefix(
+            address: u128, length in 0_u8..=128, bits: u8, first: u128, count: u128,
+        ) {
+            let prefix = net(address, length).unwrap();
+            for part in slice_prefixes(prefix, bits, first, count) {
+                prop_assert!(prefix.contains(&part));
+            }
+        }
+    }
+}
