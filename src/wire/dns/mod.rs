@@ -13,6 +13,7 @@ pub mod cookie;
 mod cursor;
 mod edns;
 mod encode;
+pub mod fuzz;
 pub mod message;
 pub mod query;
 pub mod rdata;

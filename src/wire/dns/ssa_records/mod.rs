@@ -11,6 +11,9 @@ use super::rdata::apl::{self, AplError};
 use super::rdata::svcb::{Key, Svcb};
 use super::rdata::txt;
 
+#[cfg(test)]
+mod tests;
+
 /// The rule of a service that publishes none (SSA.md §1).
 const DEFAULT_RULE: &str = "v=ssa1";
 
@@ -138,8 +141,10 @@ impl RuleReader<'_> {
         let svcbs: Vec<Svcb> = match records.iter().map(|rdata| Svcb::decode(rdata)).collect() {
             Ok(svcbs) => svcbs,
             Err(error) => {
-                self.malformed
-                    .push(MalformedRule { part: error.to_string().into(), reason: "a well-formed SVCB record set" });
+                self.malformed.push(MalformedRule {
+                    part: error.to_string().into(),
+                    reason: "expected a well-formed SVCB record set",
+                });
                 return Vec::new();
             }
         };
@@ -161,7 +166,7 @@ impl RuleReader<'_> {
             Ok(text) => Rule::parse(text, self.space),
             Err(_) => {
                 let part = String::from_utf8_lossy(&text[..text.len().min(64)]).into();
-                Err(MalformedRule { part, reason: "a rule is printable ASCII" })
+                Err(MalformedRule { part, reason: "expected printable ASCII" })
             }
         };
         rule.map_err(|malformed| self.malformed.push(malformed)).ok()
