@@ -16,7 +16,7 @@ const INDENT: usize = 4;
 
 /// One step of the demo: what happens, what was seen, and what must hold.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub(super) struct Step {
     /// A stable name for machines, kebab-case.
     pub id: &'static str,
     /// One line.
@@ -32,7 +32,7 @@ pub struct Step {
 /// Something that was seen.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Evidence {
+pub(super) enum Evidence {
     /// A command that was run in a pod, and what it printed.
     Command {
         /// Where it ran.
@@ -69,7 +69,7 @@ pub enum Evidence {
 
 /// Something that was checked.
 #[derive(Clone, Debug, Serialize)]
-pub struct Claim {
+pub(super) struct Claim {
     /// What must hold.
     pub claim: String,
     /// Whether it did.
@@ -80,14 +80,14 @@ pub struct Claim {
 
 impl Claim {
     /// A claim with the observation that decides it.
-    pub fn new(claim: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
+    pub(super) fn new(claim: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
         Self { claim: claim.into(), held, seen: seen.into() }
     }
 }
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// For people.
     #[default]
     Text,
@@ -107,7 +107,7 @@ impl Format {
 
 /// A command to look around with.
 #[derive(Clone, Debug, Serialize)]
-pub struct Hint {
+pub(super) struct Hint {
     /// What it shows.
     pub what: &'static str,
     /// The line to paste.
@@ -116,7 +116,7 @@ pub struct Hint {
 
 /// Everything that the demo found, as `-o json` prints it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Findings {
+pub(super) struct Findings {
     /// Whether every claim held.
     pub held: bool,
     /// How many claims were checked.
@@ -134,7 +134,7 @@ pub struct Findings {
 
 /// Shows steps as they are done.
 #[derive(Debug)]
-pub struct Stage {
+pub(super) struct Stage {
     format: Format,
     paint: Paint,
     /// Bars and marks beyond ASCII are for terminals that say they read UTF-8.
@@ -147,7 +147,7 @@ pub struct Stage {
 impl Stage {
     /// A stage on standard output.
     #[must_use]
-    pub fn new(format: Format) -> Self {
+    pub(super) fn new(format: Format) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let terminal = std::io::stdout().is_terminal();
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -163,14 +163,14 @@ impl Stage {
     }
 
     /// Text before the first step; nothing in JSON.
-    pub fn prologue(&mut self, text: &str) {
+    pub(super) fn prologue(&mut self, text: &str) {
         if self.format == Format::Text {
             emit(&format!("{}\n", wrap(text, 0)));
         }
     }
 
     /// Says what is being waited for; on a terminal the next output replaces it.
-    pub fn doing(&mut self, what: &str) {
+    pub(super) fn doing(&mut self, what: &str) {
         if self.format == Format::Text && self.paint.0 {
             emit(&format!("\r\x1b[2K{}", self.paint.dim(&format!("    {what} ..."))));
             self.pending = true;
@@ -178,7 +178,7 @@ impl Stage {
     }
 
     /// Shows a finished step and keeps it for the end.
-    pub fn show(&mut self, step: Step) {
+    pub(super) fn show(&mut self, step: Step) {
         if self.format == Format::Text {
             self.clear();
             emit(&self.text(&step));
@@ -187,7 +187,7 @@ impl Stage {
     }
 
     /// Ends the performance: the verdict in text, or the whole document in JSON.
-    pub fn finish(mut self, took: Duration, commands: Vec<(&'static str, String)>) -> Findings {
+    pub(super) fn finish(mut self, took: Duration, commands: Vec<(&'static str, String)>) -> Findings {
         self.clear();
         let claims = || self.steps.iter().flat_map(|step| &step.claims);
         let checked = claims().count();

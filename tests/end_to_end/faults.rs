@@ -54,7 +54,9 @@ fn without_peak_a_known_name_lives_for_its_ttl_and_then_fails_fast_and_counted()
 #[ignore = "needs CAP_NET_ADMIN"]
 fn one_of_two_main_name_servers_is_enough() {
     let Town { site, .. } = &mut town(true);
-    let first = curl(site.client(), &["-o", "/dev/null", "-w", "%{http_code}", &format!("http://{}/", ORDERS.name)]).run().unwrap();
+    let first = curl(site.client(), &["-o", "/dev/null", "-w", "%{http_code}", &format!("http://{}/", ORDERS.name)])
+        .run()
+        .unwrap();
     assert_eq!(first, "200");
 
     site.kill("peak-main/peak");

@@ -2,6 +2,8 @@
 //!
 //! Each test builds the demo's site for itself.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod command;
 mod faults;
 mod programs;

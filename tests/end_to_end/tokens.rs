@@ -19,10 +19,7 @@ use crate::support::{Town, curl, fetch, honest, program, town, until};
 /// The claims of a token, from now for a minute.
 fn payload(audience: &str) -> String {
     let now = clock::now().0;
-    format!(
-        r#"{{"iss":"{ISSUER}","sub":"{CALLER}","aud":"{audience}","iat":{now},"nbf":{now},"exp":{}}}"#,
-        now + 60
-    )
+    format!(r#"{{"iss":"{ISSUER}","sub":"{CALLER}","aud":"{audience}","iat":{now},"nbf":{now},"exp":{}}}"#, now + 60)
 }
 
 fn sign(key: &SigningKey, audience: &str, from: i64, until: i64) -> String {
@@ -41,9 +38,8 @@ fn a_token_that_is_wrong_in_any_way_is_refused_and_counted() {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let valid = sign(own, ORDERS.name, 0, 60);
     let signature = valid.rsplit('.').next().unwrap();
-    let forged = |header: &str, signature: &str| {
-        format!("{}.{}.{signature}", encode(header), encode(&payload(ORDERS.name)))
-    };
+    let forged =
+        |header: &str, signature: &str| format!("{}.{}.{signature}", encode(header), encode(&payload(ORDERS.name)));
     let none = r#"{"typ":"JWT","alg":"none","kid":"web-1"}"#;
     let eddsa = r#"{"typ":"JWT","alg":"EdDSA","kid":"web-1"}"#;
     let symmetric = r#"{"typ":"JWT","alg":"HS256","kid":"web-1"}"#;
@@ -67,7 +63,7 @@ fn a_token_that_is_wrong_in_any_way_is_refused_and_counted() {
         let labels = [("direction", "inbound"), ("reason", reason)];
         let count = || site.counted(pod, "funicular_refusals_total", &labels).unwrap();
         let before = count();
-        let outcome = probe::Attempt { token, ..right.clone() }.make(site.client()).unwrap();
+        let outcome = Attempt { token, ..right.clone() }.make(site.client()).unwrap();
         assert!(outcome.is_refused(), "{what}: {outcome:?}");
         assert_eq!(count() - before, 1.0, "{what} is counted as {reason}; counted: {:?}", site.refusals(pod).unwrap());
     }
