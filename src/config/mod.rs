@@ -17,6 +17,7 @@ mod fault;
 mod files;
 mod nearest;
 mod node;
+pub mod peak;
 mod place;
 mod reference;
 mod section;

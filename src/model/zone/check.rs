@@ -1,8 +1,18 @@
 //! What must hold for a zone as a whole (RFC 1035 §5.2, RFC 1912, RFC 2181), told once for all of its records.
 
+use super::load::Entry;
 use super::node::Node;
 use super::{ChangeError, Zone, types};
 use crate::model::Name;
+
+/// A fault of a zone, and where it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// The index of the entry to look at; none when what is wrong is that there is no such entry.
+    pub entry: Option<usize>,
+    /// What is wrong.
+    pub cause: ZoneFault,
+}
 
 /// Why records make no zone.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -45,44 +55,46 @@ pub enum ZoneFault {
     WildcardNs(Name),
 }
 
-/// Everything that is wrong with the zone as a whole, sorted by name.
-pub(super) fn check(zone: &Zone) -> Vec<ZoneFault> {
+/// Everything that is wrong with the zone as a whole, which was made of `entries`.
+pub(super) fn check(zone: &Zone, entries: &[Entry]) -> Vec<Fault> {
     let mut faults = Vec::new();
     let apex = zone.node(&zone.apex);
-    if apex.is_none_or(|apex| apex.set(types::SOA).is_none()) {
-        faults.push(ZoneFault::NoSoa(zone.apex.clone()));
+    let lacks = |rtype| apex.is_none_or(|apex| apex.set(rtype).is_none());
+    if lacks(types::SOA) {
+        faults.push(Fault { entry: None, cause: ZoneFault::NoSoa(zone.apex.clone()) });
     }
-    if apex.is_none_or(|apex| apex.set(types::NS).is_none()) {
-        faults.push(ZoneFault::NoNs(zone.apex.clone()));
+    if lacks(types::NS) {
+        faults.push(Fault { entry: None, cause: ZoneFault::NoNs(zone.apex.clone()) });
     }
-    let mut owners: Vec<&Node> = zone.nodes().filter(|node| node.set(types::NS).is_some()).collect();
-    owners.sort_by_cached_key(|node| node.name().to_lowercase().to_string());
-    for owner in owners {
-        check_servers(zone, owner, &mut faults);
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.rtype == types::NS) {
+        if let Some(cause) = check_server(zone, entry) {
+            faults.push(Fault { entry: Some(index), cause });
+        }
     }
     faults
 }
 
-fn check_servers(zone: &Zone, owner: &Node, faults: &mut Vec<ZoneFault>) {
-    let name = owner.name();
-    let is_cut = *name != zone.apex;
-    if is_cut && name.labels().next() == Some(b"*") {
-        faults.push(ZoneFault::WildcardNs(name.clone()));
+/// What is wrong with one NS record.
+fn check_server(zone: &Zone, entry: &Entry) -> Option<ZoneFault> {
+    let owner = entry.name.clone();
+    let is_cut = owner != zone.apex;
+    if is_cut && owner.labels().next() == Some(b"*") {
+        return Some(ZoneFault::WildcardNs(owner));
     }
-    for target in owner.set(types::NS).into_iter().flat_map(|servers| servers.targets()) {
-        let server = target.name().clone();
-        let node = zone.node(&server);
-        let has_address = node.is_some_and(|node| node.set(types::A).is_some() || node.set(types::AAAA).is_some());
-        if has_address {
-            continue;
-        }
-        if node.is_some_and(Node::is_alias) {
-            faults.push(ZoneFault::ServerIsAlias { owner: name.clone(), server });
-        } else if is_cut && server.is_at_or_below(name) {
-            faults.push(ZoneFault::NoGlue { cut: name.clone(), server });
-        } else if !zone.is_delegated(&server) {
-            faults.push(ZoneFault::ServerWithoutAddress { owner: name.clone(), server });
-        }
+    let server = Name::from_wire(&entry.rdata).ok().filter(|server| server.is_at_or_below(&zone.apex))?;
+    let node = zone.node(&server);
+    if node.is_some_and(|node| node.set(types::A).is_some() || node.set(types::AAAA).is_some()) {
+        return None;
+    }
+    if node.is_some_and(Node::is_alias) {
+        Some(ZoneFault::ServerIsAlias { owner, server })
+    } else if is_cut && server.is_at_or_below(&owner) {
+        Some(ZoneFault::NoGlue { cut: owner, server })
+    } else if zone.is_delegated(&server) {
+        // Another zone knows the address.
+        None
+    } else {
+        Some(ZoneFault::ServerWithoutAddress { owner, server })
     }
 }
 

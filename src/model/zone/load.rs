@@ -1,7 +1,7 @@
 //! Making a zone of the records of a zone file or a transfer, all of them at once.
 
 use super::change::negative;
-use super::check::{ZoneFault, check};
+use super::check::{Fault, ZoneFault, check};
 use super::key::{Key, Seed};
 use super::node::Node;
 use super::rrset::{Place, Rrset, RrsetError};
@@ -26,8 +26,8 @@ pub struct Entry {
 pub struct Loaded {
     /// The zone.
     pub zone: Zone,
-    /// What was put right on the way.
-    pub warnings: Vec<ZoneWarning>,
+    /// What was put right on the way, each with the index of the first entry it is about.
+    pub warnings: Vec<(usize, ZoneWarning)>,
 }
 
 /// Something in a zone's records that has one sensible reading, which was taken.
@@ -59,19 +59,24 @@ impl Zone {
     /// Makes the zone at `apex` of `entries`.
     ///
     /// # Errors
-    /// Every fault there is: records that make no set or do not belong where they stand, and what
-    /// [`ZoneFault`] lists for the zone as a whole.
-    pub fn load(apex: &Name, seed: Seed, entries: &[Entry]) -> Result<Loaded, Vec<ZoneFault>> {
+    /// Every fault there is, in the order of the entries: records that make no set or do not belong where they stand,
+    /// and what [`ZoneFault`] lists for the zone as a whole.
+    pub fn load(apex: &Name, seed: Seed, entries: &[Entry]) -> Result<Loaded, Vec<Fault>> {
         let mut loader = Loader { zone: Self::empty(apex.clone(), seed), faults: Vec::new(), warnings: Vec::new() };
         let order = loader.order(entries);
         for group in order.chunk_by(|one, other| one.hash == other.hash) {
             loader.names(entries, group);
         }
         loader.zone.finish_loading();
-        loader.faults.extend(check(&loader.zone));
+        // A zone with faulty records may lack something only because they are missing from it.
         if loader.faults.is_empty() {
+            loader.faults = check(&loader.zone, entries);
+        }
+        if loader.faults.is_empty() {
+            loader.warnings.sort_by_key(|(entry, _)| *entry);
             Ok(Loaded { zone: loader.zone, warnings: loader.warnings })
         } else {
+            loader.faults.sort_by_key(|fault| fault.entry);
             Err(loader.faults)
         }
     }
@@ -92,8 +97,8 @@ struct Order {
 
 struct Loader {
     zone: Zone,
-    faults: Vec<ZoneFault>,
-    warnings: Vec<ZoneWarning>,
+    faults: Vec<Fault>,
+    warnings: Vec<(usize, ZoneWarning)>,
 }
 
 impl Loader {
@@ -106,7 +111,7 @@ impl Loader {
                     key.set(self.zone.seed, entry.name.wire());
                     order.push(Order { hash: key.hash(), rtype: entry.rtype, index });
                 }
-                Err(cause) => self.fault(cause),
+                Err(cause) => self.fault(index, cause),
             }
         }
         order.sort_unstable();
@@ -116,7 +121,8 @@ impl Loader {
     /// Loads the entries of one hash: of one name, save by an accident.
     fn names(&mut self, entries: &[Entry], group: &[Order]) {
         let first = &entries[group[0].index].name;
-        let (same, other): (Vec<_>, Vec<_>) = group.iter().partition(|order| entries[order.index].name == *first);
+        let (same, other): (Vec<Order>, Vec<Order>) =
+            group.iter().copied().partition(|order| entries[order.index].name == *first);
         self.name(entries, first, &same);
         if !other.is_empty() {
             self.names(entries, &other);
@@ -128,14 +134,15 @@ impl Loader {
         for records in group.chunk_by(|one, other| one.rtype == other.rtype) {
             match self.set(entries, name, records) {
                 Ok(set) => sets.push(set),
-                Err(cause) => self.fault(ChangeError::Rrset { name: name.clone(), cause }),
+                Err(cause) => self.fault(records[0].index, ChangeError::Rrset { name: name.clone(), cause }),
             }
         }
         if sets.is_empty() {
             return;
         }
-        if sets.len() > 1 && sets.iter().any(|set| set.rtype() == types::CNAME) {
-            self.fault(ChangeError::BesideAlias(name.clone()));
+        let alias = group.iter().find(|order| order.rtype == types::CNAME);
+        if let Some(alias) = alias.filter(|_| sets.len() > 1) {
+            self.fault(alias.index, ChangeError::BesideAlias(name.clone()));
         }
         let mut key = Key::default();
         key.set(self.zone.seed, name.wire());
@@ -146,23 +153,24 @@ impl Loader {
     }
 
     fn set(&mut self, entries: &[Entry], name: &Name, records: &[Order]) -> Result<Rrset, RrsetError> {
+        let first = records[0].index;
         let records = || records.iter().map(|order| &entries[order.index]);
         let rtype = records().next().map_or(0, |entry| entry.rtype);
         let ttl = records().map(|entry| entry.ttl).min().unwrap_or(0);
         let place = Place { owner: name, apex: &self.zone.apex, seed: self.zone.seed };
         let set = Rrset::new(place, rtype, ttl, records().map(|entry| entry.rdata.as_ref()))?;
         if records().any(|entry| entry.ttl != ttl) {
-            self.warnings.push(ZoneWarning::DifferentTtls { name: name.clone(), rtype, ttl });
+            self.warnings.push((first, ZoneWarning::DifferentTtls { name: name.clone(), rtype, ttl }));
         }
         let extra = records().count() - usize::from(set.count());
         if extra > 0 {
-            self.warnings.push(ZoneWarning::Duplicates { name: name.clone(), rtype, extra });
+            self.warnings.push((first, ZoneWarning::Duplicates { name: name.clone(), rtype, extra }));
         }
         Ok(set)
     }
 
-    fn fault(&mut self, cause: ChangeError) {
-        self.faults.push(ZoneFault::Record(cause));
+    fn fault(&mut self, entry: usize, cause: ChangeError) {
+        self.faults.push(Fault { entry: Some(entry), cause: ZoneFault::Record(cause) });
     }
 }
 

@@ -27,7 +27,7 @@ mod zones;
 mod tests;
 
 pub use change::ChangeError;
-pub use check::ZoneFault;
+pub use check::{Fault, ZoneFault};
 pub use key::{Key, Seed};
 pub use load::{Entry, Loaded, ZoneWarning};
 pub use lookup::{Answer, End, MAX_ALIASES};

@@ -12,5 +12,6 @@ mod tally;
 mod tcp;
 mod udp;
 
-pub(super) use server::{Limits, Served, Server, ServerError};
+pub(super) use server::{Limits, Served, Server};
 pub(super) use tally::Tallies;
+pub(super) use tcp::TcpLimits;

@@ -151,25 +151,27 @@ impl Tally {
     /// Counts a request that was answered.
     #[inline]
     pub(super) fn answered(&mut self, counted: &Counted<'_>) {
-        let cells = Arc::clone(&self.cells);
+        if let Some(zone) = counted.zone {
+            self.find(zone);
+        }
         let zone = match counted.zone {
-            Some(zone) => self.zone(zone),
+            Some(_) => &self.zones[self.last].1,
             None => &self.none,
         };
         zone.requests[usize::from(counted.ipv6)][type_index(counted.qtype)].add(1);
         zone.responses[rcode_index(counted.rcode)].add(1);
         let (request, response) = counted.octets;
-        cells.request_bytes.add(bytes_range(request), 1, request as u64);
-        cells.response_bytes.add(bytes_range(response), 1, response as u64);
+        self.cells.request_bytes.add(bytes_range(request), 1, request as u64);
+        self.cells.response_bytes.add(bytes_range(response), 1, response as u64);
     }
 
+    /// Makes `last` the zone's index.
     #[inline]
-    fn zone(&mut self, zone: &Zone) -> &ZoneCells {
+    fn find(&mut self, zone: &Zone) {
         let id = zone.id();
         if self.zones.get(self.last).is_none_or(|(held, _)| *held != id) {
             self.last = self.zones.iter().position(|(held, _)| *held == id).unwrap_or_else(|| self.meet(zone));
         }
-        &self.zones[self.last].1
     }
 
     #[cold]
