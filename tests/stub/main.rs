@@ -1,0 +1,6 @@
+//! The sidecar's half of DNS over real loopback sockets: the resolver against name servers that lie, die and delegate,
+//! and the stub as an application sees it.
+
+mod bed;
+mod resolver;
+mod server;
