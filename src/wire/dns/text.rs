@@ -232,12 +232,12 @@ impl<'a> Word<'a> {
     /// Whether an `@` that is not escaped stands beside other characters.
     pub(super) fn has_bare_at(&self) -> bool {
         let mut escaped = false;
-        let mut bare_at = |octet| {
+        let bare_at = |octet| {
             let bare = octet == b'@' && !escaped;
             escaped = octet == b'\\' && !escaped;
             bare
         };
-        self.text.len() > 1 && self.text.bytes().any(|octet| bare_at(octet))
+        self.text.len() > 1 && self.text.bytes().any(bare_at)
     }
 
     /// The octets that a string, quoted or not, stands for.
