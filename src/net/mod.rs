@@ -8,6 +8,7 @@ pub mod copy;
 pub mod dns_client;
 pub mod listen;
 pub mod namespace;
+pub mod nft;
 pub mod original_dst;
 pub mod routes;
 pub(crate) mod sys;

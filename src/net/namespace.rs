@@ -115,9 +115,20 @@ impl NetNs {
     /// # Errors
     /// `ENOENT` for a parameter that the kernel does not have, `EACCES` or `EROFS` where it may not be written.
     pub fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        self.run(|| fs::write(path, value))?
+        self.run(|| fs::write(sysctl_path(name), value))?
     }
+}
+
+/// Reads a kernel parameter of the calling thread's namespace, without the newline at its end.
+///
+/// # Errors
+/// `ENOENT` for a parameter that the kernel does not have.
+pub fn sysctl(name: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(sysctl_path(name))?.trim_end().to_owned())
+}
+
+fn sysctl_path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
 /// Gives the calling thread its own mounts, unseen by all others, and lays `overlays` over them.
@@ -258,11 +269,11 @@ mod tests {
     #[test]
     #[ignore = "needs CAP_NET_ADMIN"]
     fn a_kernel_parameter_is_set_in_its_namespace_alone() {
-        const FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+        const FORWARDING: &str = "net.ipv6.conf.all.forwarding";
         let (one, other) = (NetNs::create().unwrap(), NetNs::create().unwrap());
-        one.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-        let read = |ns: &NetNs| ns.run(|| fs::read_to_string(FORWARDING).unwrap()).unwrap();
-        assert_eq!((read(&one).trim(), read(&other).trim()), ("1", "0"));
+        one.set_sysctl(FORWARDING, "1").unwrap();
+        let read = |ns: &NetNs| ns.run(|| sysctl(FORWARDING).unwrap()).unwrap();
+        assert_eq!((read(&one).as_str(), read(&other).as_str()), ("1", "0"));
     }
 
     #[test]

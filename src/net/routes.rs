@@ -393,6 +393,16 @@ impl Netlink {
         self.handle.route().add(message).execute().await.map_err(|error| failed(&attempted, error))
     }
 
+    /// Adds a route, in place of one with the same destination in the same table if there is one.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub async fn replace_route(&self, route: &Route) -> Result<(), RouteError> {
+        let message = self.route_message(route).await?;
+        let attempted = format!("ip {} route replace {route}", route.family());
+        self.handle.route().add(message).replace().execute().await.map_err(|error| failed(&attempted, error))
+    }
+
     /// Removes a route, exactly as [`Netlink::routes`] lists it.
     ///
     /// # Errors
