@@ -240,9 +240,10 @@ fn files_that_cannot_be_read_are_told_with_who_can_act() {
     let text = "tls: { certificate: there.pem, key: missing.pem }\n\
                 trust: [{ issuer: i, jwks: . }]\n";
     std::fs::write(&path, text).unwrap();
-    let loaded = config::read::<Sidecar>(&Sources::new().file(&path)).unwrap();
+    let sources = Sources::new().file(&path);
+    let loaded = config::read::<Sidecar>(&sources).unwrap();
     assert_eq!(loaded.value.tls.as_ref().unwrap().key, folder.path().join("missing.pem"));
-    let faults = loaded.unreadable_files().unwrap();
+    let faults = config::read::<Sidecar>(&sources.look_at_files()).unwrap_err();
     assert_eq!(told(&faults), ["1:37 tls.key unreadable", "2:28 trust[0].jwks unreadable"], "{faults}");
     assert!(faults.to_string().contains("whoever mounts the pod's files"), "{faults}");
 }

@@ -24,6 +24,7 @@ pub struct Sources {
     file: Option<PathBuf>,
     environment: Vec<(String, String)>,
     flags: Vec<Given>,
+    pub(super) looks_at_files: bool,
 }
 
 /// A setting given by a flag.
@@ -80,6 +81,13 @@ impl Sources {
         self
     }
 
+    /// Looks as well whether the files that settings name can be read by this process; each that cannot is a fault.
+    #[must_use]
+    pub fn look_at_files(mut self) -> Self {
+        self.looks_at_files = true;
+        self
+    }
+
     /// The folder to which names of files in the configuration's file are relative.
     pub(super) fn base(&self) -> &Path {
         self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
@@ -125,6 +133,16 @@ impl Sources {
             node.content = Content::Map(Vec::new());
         }
         Ok(node)
+    }
+}
+
+/// The outermost keys of a file; none when it cannot be read or is no section.
+pub(super) fn outermost_keys(path: &Path) -> Vec<String> {
+    let text = files::text(path).unwrap_or_default();
+    let root = Node::parse(&text, |_, _| Place::Default, &mut Vec::new());
+    match root.map(|root| root.content) {
+        Ok(Content::Map(entries)) => entries.into_iter().map(|(key, _)| key.text).collect(),
+        Ok(Content::Empty | Content::Scalar(_) | Content::List(_)) | Err(_) => Vec::new(),
     }
 }
 
