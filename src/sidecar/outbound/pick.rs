@@ -14,6 +14,8 @@ use crate::sidecar::secrets::Secrets;
 
 /// The most addresses that are tried for one connection.
 const MOST_ATTEMPTS: usize = 16;
+/// How often each replica is drawn for before there is no address left that has not been tried.
+const MOST_DRAWS: u128 = 8;
 /// From this many bits of work on, computing an address may take longer than other connections should wait.
 const HEAVY_WORK_BITS: u8 = 10;
 
@@ -166,8 +168,8 @@ impl Candidates {
         }
         let replicas = u128::from(self.rule().replicas());
         let mut failure = None;
-        // Two rounds without a new address mean that there is none worth waiting for.
-        for _ in 0..2 * replicas {
+        let draws = if self.are_heavy() { 1 } else { MOST_DRAWS };
+        for _ in 0..draws * replicas {
             let replica = (self.turn % replicas) as u8;
             self.turn += 1;
             match self.compute(replica) {
@@ -243,9 +245,9 @@ mod tests {
         static DRAWS: Cell<u128> = const { Cell::new(0) };
     }
 
-    /// Counts up, so that successive draws differ and tests repeat.
+    /// Successive draws differ in every part, and tests repeat.
     fn counting() -> u128 {
-        DRAWS.replace(DRAWS.get() + 1)
+        DRAWS.replace(DRAWS.get() + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
     }
 
     fn called(rules: &[&str]) -> Called {
