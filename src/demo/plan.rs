@@ -11,7 +11,7 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 use ipnet::Ipv6Net;
@@ -95,13 +95,16 @@ pub struct Service {
     pub ttl: u32,
 }
 
+/// Where the HTTP applications listen.
+pub const APPLICATION_PORT: u16 = 8080;
+
 /// HTTP on three pods. The first 16 host bits are random, so that one client's requests spread; the other 48 are a hash
 /// of the caller's whole address, so that whoever makes up a source is found out.
 pub const ORDERS: Service = Service {
     name: "orders.shop.peak",
     number: 1,
     rule: "v=ssa1 layout=random:16,source-hash:48/128 slices=14 token=pp2",
-    port: Some(8080),
+    port: Some(APPLICATION_PORT),
     pods: &[0, 1, 2],
     ttl: 60,
 };
@@ -250,12 +253,14 @@ fn quoted(path: &Path) -> String {
 /// Where the C library looks names up: not in a cache or resolver of the machine's own.
 pub const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
-/// What an unmodified program reads to find its name server: an address at which nobody answers, so that only the
-/// redirect to the sidecar can.
+/// The name server of the pods' programs: an address at which nobody answers, so that only the redirect to the sidecar
+/// can.
+pub const NOBODY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, 0x53);
+
+/// What an unmodified program reads to find its name server.
 #[must_use]
 pub fn resolv_conf() -> String {
-    let nobody: IpAddr = Ipv6Addr::new(0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, 0x53).into();
-    format!("nameserver {nobody}\noptions timeout:2 attempts:2\n")
+    format!("nameserver {NOBODY}\noptions timeout:2 attempts:2\n")
 }
 
 #[cfg(test)]

@@ -154,6 +154,11 @@ impl Process {
         std::fs::read(&self.log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
     }
 
+    /// The file that holds what it has printed.
+    pub(super) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Waits until `ready` holds.
     ///
     /// # Errors

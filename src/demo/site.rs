@@ -12,7 +12,7 @@ use ipnet::Ipv6Net;
 
 use super::bed::{BedError, Pod};
 use super::material::{self, Authority, MaterialError};
-use super::plan::{self, Host, LEGACY, MARK, PODS, SERVICES, Service};
+use super::plan::{self, APPLICATION_PORT, Host, LEGACY, MARK, PODS, SERVICES, Service};
 use super::process::{PodCommand, Process};
 use super::programs;
 use crate::net::namespace::Overlay;
@@ -100,10 +100,8 @@ impl Site {
         site.start_name_servers()?;
         doing("redirecting the pods' traffic to their sidecars");
         site.set_up_networks()?;
-        doing("starting the sidecars");
-        site.start_sidecars()?;
-        doing("starting the applications");
-        site.start_applications()?;
+        doing("starting the sidecars and the applications");
+        site.start_pods()?;
         Ok(site)
     }
 
@@ -181,9 +179,21 @@ impl Site {
         command: PodCommand,
         ready: impl Fn(&Self, &str) -> bool,
     ) -> Result<(), BedError> {
+        self.start(name, command)?;
+        self.wait(name, ready)
+    }
+
+    fn start(&mut self, name: &str, command: PodCommand) -> Result<(), BedError> {
         let log = self.folder.join(format!("{}.log", name.replace('/', "-")));
-        let mut process = command.spawn(&log)?;
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        self.processes.insert(name.to_owned(), command.spawn(&log)?);
+        Ok(())
+    }
+
+    fn wait(&mut self, name: &str, ready: impl Fn(&Self, &str) -> bool) -> Result<(), BedError> {
+        // Out of the site for a moment, so that `ready` can look at the rest of it.
+        let Some(mut process) = self.processes.remove(name) else { return Ok(()) };
+        let said = process.log().to_owned();
+        let said = || std::fs::read_to_string(&said).unwrap_or_default();
         process.wait_until(READY_WITHIN, || ready(self, &said()))?;
         self.processes.insert(name.to_owned(), process);
         Ok(())
@@ -217,20 +227,30 @@ impl Site {
 
     fn start_name_servers(&mut self) -> Result<(), SiteError> {
         let last = self.name_servers.len() - 1;
-        for at in 0..=last {
+        let mut started = Vec::new();
+        for (at, (host, pod)) in self.name_servers.iter().enumerate() {
             let (zone, file) = if at == last { ("shop.peak", "cluster.zone") } else { ("peak", "main.zone") };
-            self.start_name_server(at, zone, file)?;
+            let zone = format!("{zone}={}", self.folder.join(file).display());
+            let listen = format!("[{}]:53", host.address());
+            let command = pod.funicular("peak").args(["--zone", &zone, "--listen", &listen]);
+            started.push((format!("{}/peak", host.name), command));
         }
-        Ok(())
+        self.run_together(started, |_, said| said.contains("listening"))
     }
 
-    fn start_name_server(&mut self, at: usize, zone: &str, file: &str) -> Result<(), SiteError> {
-        let (host, pod) = &self.name_servers[at];
-        let name = format!("{}/peak", host.name);
-        let zone = format!("{zone}={}", self.folder.join(file).display());
-        let listen = format!("[{}]:53", host.address());
-        let command = pod.funicular("peak").args(["--zone", &zone, "--listen", &listen]);
-        self.run(&name, command, |_, said| said.contains("listening"))?;
+    /// Starts several programs at once and waits until each is ready.
+    fn run_together(
+        &mut self,
+        programs: Vec<(String, PodCommand)>,
+        ready: impl Fn(&Self, &str) -> bool,
+    ) -> Result<(), SiteError> {
+        let names: Vec<String> = programs.iter().map(|(name, _)| name.clone()).collect();
+        for (name, command) in programs {
+            self.start(&name, command)?;
+        }
+        for name in names {
+            self.wait(&name, &ready)?;
+        }
         Ok(())
     }
 
@@ -247,58 +267,47 @@ impl Site {
         Ok(())
     }
 
-    fn start_sidecars(&mut self) -> Result<(), SiteError> {
-        self.start_sidecar("client", |site| &site.client)?;
-        for index in 0..PODS {
-            self.start_sidecar(plan::pod(index).name, |site| &site.pods[index])?;
-        }
-        Ok(())
-    }
-
-    fn start_sidecar(&mut self, name: &str, pod: impl Fn(&Self) -> &Pod) -> Result<(), SiteError> {
-        let config = self.folder.join(format!("{name}.yaml"));
-        let command = pod(self).funicular("sidecar").arg("--config").arg(&config);
-        let ready = |site: &Self, _: &str| http_get(pod(site), METRICS_PORT, "/ready").is_ok_and(|page| page.is_some());
-        self.run(&format!("{name}/sidecar"), command, ready)?;
-        Ok(())
-    }
-
-    fn start_applications(&mut self) -> Result<(), SiteError> {
-        for index in 0..PODS {
-            self.start_application(index)?;
+    /// Every pod's sidecar and program, all at once: none of them needs another to be ready.
+    fn start_pods(&mut self) -> Result<(), SiteError> {
+        let mut programs = vec![(String::from("client/sidecar"), self.sidecar(&self.client))];
+        for (index, pod) in self.pods.iter().enumerate() {
+            programs.push((format!("{}/sidecar", pod.name()), self.sidecar(pod)));
+            programs.push((format!("{}/app", pod.name()), self.application(index)?));
         }
         let listen = format!("[{}]:{LEGACY_PORT}", plan::CLUSTER_PEAK.address());
-        let command = self.cluster().funicular("demo").args(["serve", "--name", LEGACY, "--listen", &listen]);
-        let address = SocketAddr::from((plan::CLUSTER_PEAK.address(), LEGACY_PORT));
-        self.run("legacy/app", command, |site, _| accepts(site.cluster(), address))?;
-        Ok(())
+        let legacy = self.cluster().funicular("demo").args(["serve", "--name", LEGACY, "--listen", &listen]);
+        programs.push((String::from("legacy/app"), legacy));
+        self.run_together(programs, Self::all_ready)
+    }
+
+    /// Whether every sidecar says that it is ready and every application accepts connections.
+    fn all_ready(&self, _said: &str) -> bool {
+        let ready = |pod: &Pod| http_get(pod, METRICS_PORT, "/ready").is_ok_and(|page| page.is_some());
+        let application = SocketAddr::from(([127, 0, 0, 1], APPLICATION_PORT));
+        let legacy = SocketAddr::from((plan::CLUSTER_PEAK.address(), LEGACY_PORT));
+        ready(&self.client)
+            && self.pods.iter().all(|pod| ready(pod) && accepts(pod, application))
+            && accepts(self.cluster(), legacy)
+    }
+
+    fn sidecar(&self, pod: &Pod) -> PodCommand {
+        let config = self.folder.join(format!("{}.yaml", pod.name()));
+        pod.funicular("sidecar").arg("--config").arg(config)
     }
 
     /// HTTP on the service's port, on IPv4's loopback alone: an application that has never heard of IPv6. The second
     /// pod's is Python's, where there is one: no program of ours.
-    fn start_application(&mut self, index: usize) -> Result<(), SiteError> {
-        let name = plan::pod(index).name;
-        let port = plan::ORDERS.port.unwrap_or(80);
-        let python = programs::find("python3").filter(|_| index == 1);
-        let page = self.folder.join(format!("{name}-www"));
-        if python.is_some() {
-            std::fs::create_dir_all(&page).map_err(|source| MaterialError::Write { path: page.clone(), source })?;
-            material::write(&page.join("index.html"), &format!("{name}\n"))?;
-        }
+    fn application(&self, index: usize) -> Result<PodCommand, SiteError> {
         let pod = &self.pods[index];
-        let command = match &python {
-            Some(python) => {
-                let server = pod.command(python).args(["-m", "http.server", &port.to_string()]);
-                server.args(["--bind", "127.0.0.1", "--directory"]).arg(&page)
-            }
-            None => {
-                let listen = format!("127.0.0.1:{port}");
-                pod.funicular("demo").args(["serve", "--name", name, "--listen", &listen])
-            }
+        let listen = format!("127.0.0.1:{APPLICATION_PORT}");
+        let Some(python) = programs::find("python3").filter(|_| index == 1) else {
+            return Ok(pod.funicular("demo").args(["serve", "--name", pod.name(), "--listen", &listen]));
         };
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        self.run(&format!("{name}/app"), command, |site, _| accepts(&site.pods[index], address))?;
-        Ok(())
+        let pages = self.folder.join(format!("{}-www", pod.name()));
+        std::fs::create_dir_all(&pages).map_err(|source| MaterialError::Write { path: pages.clone(), source })?;
+        material::write(&pages.join("index.html"), &format!("{}\n", pod.name()))?;
+        let server = pod.command(python).args(["-m", "http.server", &APPLICATION_PORT.to_string()]);
+        Ok(server.args(["--bind", "127.0.0.1", "--directory"]).arg(&pages))
     }
 }
 

@@ -10,7 +10,7 @@ mod refusals;
 use std::path::PathBuf;
 
 use super::bed::BedError;
-use super::plan::{self, LEGACY, ORDERS};
+use super::plan::{self, CLIENT, CLUSTER_PEAK, LEGACY, MAIN_PEAK, ORDERS};
 use super::process::PodCommand;
 use super::programs;
 use super::render::{Claim, Evidence, Stage, Step};
@@ -159,14 +159,14 @@ impl Tools {
 
 /// What is there.
 fn site(site: &mut Site, _tools: &Tools) -> Result<Told, StoryError> {
-    let mut picture = vec![
-        format!("{:<26}+-- peak-main     {:<20} zone peak.", "", plan::MAIN_PEAK.address()),
-        format!("{:<26}+-- peak-cluster  {:<20} zone shop.peak.", "", plan::CLUSTER_PEAK.address()),
-    ];
-    let left = ["client ------- router ----", &format!("{:<26}", plan::CLIENT.address()), ""];
+    let row = |left: &str, host: plan::Host, what: &str| {
+        format!("{left:<21}+-- {:<12} {:<16}  {what}", host.name, host.address())
+    };
+    let mut picture =
+        vec![row("", MAIN_PEAK, "zone peak."), row("", CLUSTER_PEAK, "zone shop.peak."), format!("{:<21}|", "")];
+    let left = ["client --- router ---", &CLIENT.address().to_string(), "sidecar + program"];
     for (index, left) in left.into_iter().enumerate() {
-        let pod = plan::pod(index);
-        picture.push(format!("{left:<26}+-- {:<13} {:<20} sidecar + program", pod.name, pod.address()));
+        picture.push(row(left, plan::pod(index), "sidecar + program"));
     }
     let mut unready = Vec::new();
     for pod in (0..plan::PODS).map(|index| site.pod(index)).chain([site.client()]) {

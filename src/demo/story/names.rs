@@ -3,6 +3,8 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
+
 use super::super::plan::{self, CLIENT, CLUSTER_PEAK, MAIN_PEAK, MARK, ORDERS};
 use super::super::render::{Claim, Evidence};
 use super::super::site::Site;
@@ -30,11 +32,11 @@ pub(super) enum LookupError {
     Unreadable(#[from] WireError),
 }
 
-/// Asks a name server from inside the client pod, around its sidecar.
-fn ask(site: &Site, server: Ipv6Addr, name: &Name, rtype: Type) -> Result<Message, StoryError> {
+/// Asks a name server from inside the client pod; with the sidecar's mark the question is not redirected.
+fn ask(site: &Site, mark: Option<u32>, server: Ipv6Addr, name: &Name, rtype: Type) -> Result<Message, StoryError> {
     let query = Message::query(0, name.clone(), rtype).encode(usize::from(u16::MAX));
     let answer = site.client().within(move |runtime| {
-        let client = DnsClient::new(Some(MARK), entropy::draw);
+        let client = DnsClient::new(mark, entropy::draw);
         runtime.block_on(client.exchange(Transport::Udp, SocketAddr::from((server, 53)), &query, PATIENCE))
     })?;
     let answer = answer.map_err(LookupError::Ask)?;
@@ -46,13 +48,13 @@ fn lines<'r>(records: impl IntoIterator<Item = &'r Record>) -> Vec<String> {
 }
 
 /// What DNS publishes, and what the program gets to see.
-pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryError> {
+pub(super) fn published(site: &mut Site, _tools: &Tools) -> Result<Told, StoryError> {
     let name: Name = ORDERS.name.parse().map_err(|_| LookupError::Name(ORDERS.name))?;
     let rules = name.prefixed(b"_ssa").map_err(|_| LookupError::Name(ORDERS.name))?;
-    let referral = ask(site, MAIN_PEAK.address(), &name, Type::APL)?;
-    let address = ask(site, CLUSTER_PEAK.address(), &name, Type::AAAA)?;
-    let space = ask(site, CLUSTER_PEAK.address(), &name, Type::APL)?;
-    let service = ask(site, CLUSTER_PEAK.address(), &rules, Type::SVCB)?;
+    let referral = ask(site, Some(MARK), MAIN_PEAK.address(), &name, Type::APL)?;
+    let address = ask(site, Some(MARK), CLUSTER_PEAK.address(), &name, Type::AAAA)?;
+    let space = ask(site, Some(MARK), CLUSTER_PEAK.address(), &name, Type::APL)?;
+    let service = ask(site, Some(MARK), CLUSTER_PEAK.address(), &rules, Type::SVCB)?;
 
     let refers = referral.answers.is_empty()
         && referral.authorities.iter().any(|record| record.rtype == Type::NS)
@@ -69,7 +71,8 @@ pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryErr
         Err(legacy) => legacy.to_string(),
     };
     let answers = address.answers.iter().chain(&space.answers).chain(&service.answers);
-    let mut evidence = vec![
+    let (stand_ins, stood_in) = stand_ins(site, &name)?;
+    let evidence = vec![
         Evidence::Lines {
             caption: format!("The main server, {}, asked for the APL of {name}, refers:", MAIN_PEAK.address()),
             lines: lines(referral.authorities.iter().chain(&referral.additionals)),
@@ -78,17 +81,21 @@ pub(super) fn published(site: &mut Site, tools: &Tools) -> Result<Told, StoryErr
             caption: format!("The cluster's server, {}, answers (AAAA, APL, SVCB):", CLUSTER_PEAK.address()),
             lines: lines(answers),
         },
+        Evidence::Lines {
+            caption: format!(
+                "A program in the pod asks the name server of its resolv.conf, {}, where nobody listens. The question \
+                 is redirected to the sidecar, which answers with addresses of its own:",
+                plan::NOBODY,
+            ),
+            lines: stand_ins,
+        },
     ];
-    let mut claims = vec![
+    let claims = vec![
         Claim::new("the main server refers to the cluster's server and gives its address", refers, "no referral"),
         Claim::new("the service publishes its whole space and no list of pods", whole, seen.clone()),
         Claim::new("it publishes the rule and the port", ruled, seen),
+        stood_in,
     ];
-    if let Some(getent) = &tools.getent {
-        let (seen, claim) = stand_in(site, getent)?;
-        evidence.push(seen);
-        claims.push(claim);
-    }
     Ok(Told {
         explanation: String::from(
             "The client's sidecar knows one thing: the address of the main name server. From there it finds the \
@@ -104,29 +111,22 @@ fn rdata(message: &Message, rtype: Type) -> Vec<&[u8]> {
     message.answers.iter().filter(|record| record.rtype == rtype).map(|record| &record.rdata[..]).collect()
 }
 
-/// What an unmodified program gets when it looks the name up.
-fn stand_in(site: &Site, getent: &std::path::Path) -> Result<(Evidence, Claim), StoryError> {
-    let command = site.client().command(getent).args(["ahosts", ORDERS.name]);
-    let shown = command.shown().to_owned();
-    let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut addresses: Vec<String> =
-        text.split('\n').filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
-    addresses.retain(|address| !address.is_empty());
-    addresses.dedup();
-    let stand_ins: Option<ipnet::Ipv6Net> = plan::STAND_INS.parse().ok();
-    let is_stand_in = |text: &String| match text.parse() {
-        Ok(std::net::IpAddr::V6(address)) => stand_ins.is_some_and(|stand_ins| stand_ins.contains(&address)),
-        Ok(std::net::IpAddr::V4(address)) => address.octets()[0] >= 240,
-        Err(_) => false,
+/// What a program's own questions are answered with: one address of each family that stands in for the service.
+fn stand_ins(site: &Site, name: &Name) -> Result<(Vec<String>, Claim), StoryError> {
+    let mut records = Vec::new();
+    for rtype in [Type::AAAA, Type::A] {
+        records.extend(ask(site, None, plan::NOBODY, name, rtype)?.answers);
+    }
+    let prefix: Option<Ipv6Net> = plan::STAND_INS.parse().ok();
+    let is_stand_in = |record: &Record| match record.rdata.len() {
+        4 => record.rdata[0] >= 240,
+        16 => prefix.is_some_and(|prefix| record.rdata[..8] == prefix.network().octets()[..8]),
+        _ => false,
     };
-    let held = !addresses.is_empty() && addresses.iter().all(is_stand_in);
-    let claim = Claim::new(
-        "a program gets a stand-in of its sidecar's, in IPv6 and in IPv4",
-        held && addresses.len() >= 2,
-        addresses.join(", "),
-    );
-    Ok((Evidence::Command { pod: String::from("client"), command: shown, output: addresses }, claim))
+    let held = records.len() == 2 && records.iter().all(is_stand_in);
+    let seen = lines(&records);
+    let claim = Claim::new("a program gets a stand-in, in IPv6 and in IPv4", held, seen.join(", "));
+    Ok((seen, claim))
 }
 
 /// The rule, taken apart by `funicular ssa explain`, and tried both ways.
