@@ -37,7 +37,6 @@ pub(super) enum EnclosureError {
     #[error("the demo needs namespaces of its own, and {reason}{}", advice())]
     Refused {
         /// Why not.
-        #[from]
         reason: UserNamespaceError,
     },
     /// There is a user namespace, or privilege, and still no other namespace.
@@ -86,7 +85,7 @@ pub(super) fn run_inside(exe: &Path, flags: &[&str]) -> Result<ExitCode, Enclosu
     if namespace::is_privileged() {
         namespace::own_mounts(&[]).map_err(restricted)?;
     } else {
-        namespace::become_root()?;
+        namespace::become_root().map_err(|reason| EnclosureError::Refused { reason })?;
     }
     namespace::own_processes().map_err(restricted)?;
     // One thread: the kernel lets no process that left its PID namespace make another.

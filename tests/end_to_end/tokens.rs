@@ -16,10 +16,14 @@ use rustix::process::Signal;
 
 use crate::support::{Town, curl, fetch, honest, program, town, until};
 
-/// The claims of a token, from now for a minute.
-fn payload(audience: &str) -> String {
+/// The claims of a token for the service, from now for a minute.
+fn payload(subject: &str) -> String {
     let now = clock::now().0;
-    format!(r#"{{"iss":"{ISSUER}","sub":"{CALLER}","aud":"{audience}","iat":{now},"nbf":{now},"exp":{}}}"#, now + 60)
+    format!(
+        r#"{{"iss":"{ISSUER}","sub":"{subject}","aud":"{}","iat":{now},"nbf":{now},"exp":{}}}"#,
+        ORDERS.name,
+        now + 60
+    )
 }
 
 fn sign(key: &SigningKey, audience: &str, from: i64, until: i64) -> String {
@@ -38,22 +42,24 @@ fn a_token_that_is_wrong_in_any_way_is_refused_and_counted() {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let valid = sign(own, ORDERS.name, 0, 60);
     let signature = valid.rsplit('.').next().unwrap();
-    let forged =
-        |header: &str, signature: &str| format!("{}.{}.{signature}", encode(header), encode(&payload(ORDERS.name)));
+    let forged = |header: &str, subject: &str, signature: &str| {
+        format!("{}.{}.{signature}", encode(header), encode(&payload(subject)))
+    };
+    let admin = "spiffe://shop.example/ns/default/sa/admin";
     let none = r#"{"typ":"JWT","alg":"none","kid":"web-1"}"#;
     let eddsa = r#"{"typ":"JWT","alg":"EdDSA","kid":"web-1"}"#;
     let symmetric = r#"{"typ":"JWT","alg":"HS256","kid":"web-1"}"#;
     let table = [
         ("wrong: signed by a foreign key", Some(sign(&foreign, ORDERS.name, 0, 60)), "token-signature-wrong"),
         ("wrong: signed by a key nobody knows", Some(sign(&unknown, ORDERS.name, 0, 60)), "token-key-unknown"),
-        ("wrong: another token's signature", Some(forged(eddsa, signature)), "token-signature-wrong"),
+        ("wrong: another token's signature", Some(forged(eddsa, admin, signature)), "token-signature-wrong"),
         ("expired", Some(sign(own, ORDERS.name, -7_200, -3_600)), "token-expired"),
         ("not yet valid", Some(sign(own, ORDERS.name, 3_600, 7_200)), "token-not-yet-valid"),
         ("missing", None, "token-missing"),
         ("foreign audience", Some(sign(own, CACHE.name, 0, 60)), "token-audience-wrong"),
-        ("alg none, no signature", Some(forged(none, "")), "token-unsigned"),
-        ("alg none, a signature", Some(forged(none, signature)), "token-unsigned"),
-        ("alg HS256 with the public key", Some(forged(symmetric, signature)), "token-algorithm-refused"),
+        ("alg none, no signature", Some(forged(none, CALLER, "")), "token-unsigned"),
+        ("alg none, a signature", Some(forged(none, CALLER, signature)), "token-unsigned"),
+        ("alg HS256 with the public key", Some(forged(symmetric, CALLER, signature)), "token-algorithm-refused"),
     ];
     let pod = site.pod(0);
     let right = honest(site, &ORDERS, 0, &valid);
