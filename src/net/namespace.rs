@@ -190,20 +190,20 @@ pub enum UserNamespaceError {
          (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; \
          in a container, a seccomp profile that allows unshare)"
     )]
-    Forbidden(#[source] io::Error),
+    Forbidden(io::Error),
     /// No more may be made.
     #[error("no more user namespaces may be made: raise sysctl user.max_user_namespaces ({0})")]
-    Exhausted(#[source] io::Error),
+    Exhausted(io::Error),
     /// The process already has several threads.
     #[error("a process with several threads cannot make a user namespace: this must come first ({0})")]
-    Threads(#[source] io::Error),
+    Threads(io::Error),
     /// Namespace made, but the ids could not be mapped.
-    #[error("cannot write {file}: {source}")]
+    #[error("cannot write {file}: {answer}")]
     Map {
         /// Which file under `/proc/self`.
         file: &'static str,
         /// What it answered.
-        source: io::Error,
+        answer: io::Error,
     },
 }
 
@@ -227,7 +227,7 @@ pub fn become_root() -> Result<(), UserNamespaceError> {
         ("/proc/self/uid_map", format!("0 {uid} 1")),
         ("/proc/self/gid_map", format!("0 {gid} 1")),
     ] {
-        fs::write(file, content).map_err(|source| UserNamespaceError::Map { file, source })?;
+        fs::write(file, content).map_err(|answer| UserNamespaceError::Map { file, answer })?;
     }
     Ok(())
 }
