@@ -273,7 +273,8 @@ async fn a_cluster_cannot_speak_for_another_one() {
     let bank_zone = format!("{SOA}vault 60 APL 2:2001:db8:9::/48\n");
     let bank = NameServer::of_zone(&format!("127.0.0.3:{}", main.addr.port()), "bank.peak", &bank_zone).await;
     let (resolver, _) = resolver(&[&main]);
-    resolver.lookup(&name(ORDERS)).await.unwrap();
+    let orders = resolver.lookup(&name(ORDERS)).await.unwrap();
+    assert_eq!(orders.space.prefixes(), ["2001:db8:5:1::/64".parse().unwrap()]);
     let vault = resolver.lookup(&name("vault.bank.peak")).await.unwrap();
     assert_eq!(vault.space.prefixes(), ["2001:db8:9::/48".parse().unwrap()]);
     assert_eq!(vault.rules[0].token_mode(), TokenMode::Tunnel);
