@@ -219,6 +219,17 @@ mod fields {
     }
 
     #[test]
+    fn a_hop_hashes_the_epoch_and_the_first_64_bits_of_the_source_under_the_secret() {
+        let space = one_prefix();
+        let rule = rule("v=ssa1 layout=hop:64 secret=s", &space);
+        let source = Ipv6Addr::from_bits(u128::MAX);
+        let found = rule.compute(&space, &Inputs { source, ..inputs(b"", &secret(), NOW) }, 0, &mut || 0).unwrap();
+        let mut hasher = SipHasher24::new_with_key(&[9; 16]);
+        hasher.write(&[[3].as_slice(), &(NOW.0 / 30).to_be_bytes(), &[0xff; 8], &[0; 8]].concat());
+        assert_eq!(found.to_bits() as u64, hasher.finish());
+    }
+
+    #[test]
     fn content_digits_are_padded_with_zeros_on_the_right() {
         let space = one_prefix();
         let rule = rule("v=ssa1 layout=content:60,fixed:4/f", &space);
