@@ -1,4 +1,6 @@
 //! The manual's reference of a role's settings, made from their declaration.
+//!
+//! What keys hold is told in plain words, in which a bracket would begin a link.
 
 use std::fmt::Write;
 
@@ -29,7 +31,8 @@ pub fn reference<R: Role>() -> String {
             parts.len() - 1
         });
         // Writing to a `String` cannot fail.
-        let _ = writeln!(parts[at].keys, "- `{name}` ({}; {}): {meaning}", key.expected, presence(&key));
+        let expected = key.expected.replace('[', "\\[");
+        let _ = writeln!(parts[at].keys, "- `{name}` ({expected}; {}): {meaning}", presence(&key));
     }
     // The outermost keys come first, wherever they were declared.
     parts.sort_by_key(|part| !part.path.is_empty());
