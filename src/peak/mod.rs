@@ -1,15 +1,187 @@
 //! The control plane: authoritative DNS.
+//!
+//! Owns the role's start, its answer to signals and its end. What a zone answers is `model::zone`'s, how it is written
+//! `wire::dns`'s, and what carries it [`dns`]'s.
 
+mod dns;
+mod zones;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+
+use crate::config::peak::Peak;
+use crate::config::{self, Loaded, Sources};
+use crate::model::Name;
+use crate::model::zone::{Seed, Zones};
+use crate::ops::logging::{self, Format, Logging};
+use crate::ops::metrics::Registry;
+use crate::ops::signals::{Signals, Wish};
+use crate::ops::{drain::Drain, entropy, ready::Ready};
+use dns::{Limits, Served, Server, Tallies, TcpLimits};
+use zones::ZoneSource;
 
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A zone to answer for, and its zone file (RFC 1035 §5); may be given several times.
+    #[arg(long = "zone", value_name = "NAME=FILE", value_parser = zone_flag)]
+    zones: Vec<ZoneSource>,
+    /// Where questions arrive, over UDP and TCP [default: [::]:53].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// A configuration file; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
-/// Runs `funicular peak`.
+fn zone_flag(text: &str) -> Result<ZoneSource, String> {
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE, such as shop.peak=shop.zone")?;
+    let apex: Name = name.parse().map_err(|error| format!("{name:?} is no domain name: {error}"))?;
+    if file.is_empty() {
+        return Err(format!("the file of {name} is missing"));
+    }
+    Ok(ZoneSource { apex, file: file.into() })
+}
+
+/// Runs `funicular peak`: serves until it is told to stop. Exit code 1 when configuration or zone files are faulty; all
+/// faults are on standard error, one a line.
 ///
 /// # Errors
-/// Whatever kept it from starting or ended it.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// Whatever kept it from starting.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let loaded = match configuration(&args) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let logging = start_logging(&loaded.value)?;
+    for remark in loaded.remarks() {
+        tracing::warn!("{remark}");
+    }
+    let sources = sources(&loaded.value, args.zones)?;
+    let Some(served) = first_zones(&sources) else { return Ok(ExitCode::FAILURE) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(&loaded, &sources, served, logging))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configuration(args: &Args) -> Result<Loaded<Peak>, config::Faults> {
+    let mut sources = Sources::of_process();
+    if let Some(path) = &args.config {
+        sources = sources.file(path);
+    }
+    if let Some(listen) = args.listen {
+        sources = sources.flag("--listen", "listen", listen.to_string());
+    }
+    config::read(&sources)
+}
+
+fn start_logging(peak: &Peak) -> anyhow::Result<Logging> {
+    let format = match peak.log.format {
+        config::common::Format::Text => Format::Text,
+        config::common::Format::Json => Format::Json,
+    };
+    Ok(logging::start(peak.log.level.word(), format)?)
+}
+
+/// The zones of the configuration and of the flags; each once.
+fn sources(peak: &Peak, flags: Vec<ZoneSource>) -> anyhow::Result<Vec<ZoneSource>> {
+    let configured = peak.zones.iter().map(|zone| ZoneSource { apex: zone.name.clone(), file: zone.file.clone() });
+    let sources: Vec<ZoneSource> = configured.chain(flags).collect();
+    anyhow::ensure!(!sources.is_empty(), "no zone to serve: give --zone NAME=FILE, or list zones in the configuration");
+    let mut seen = HashSet::new();
+    for source in &sources {
+        anyhow::ensure!(seen.insert(&source.apex), "the zone {} is given twice", source.apex);
+    }
+    Ok(sources)
+}
+
+/// Loads all zones; none when one is faulty, after all faults of all of them are on standard error.
+fn first_zones(sources: &[ZoneSource]) -> Option<Served> {
+    let mut zones = Zones::new(Seed(entropy::draw() as u64));
+    let mut faulty = false;
+    for source in sources {
+        match zones::load(source, zones.seed()) {
+            Ok(zone) => {
+                tracing::info!(zone = %source.apex, serial = zone.serial(), names = zone.len(), "zone loaded");
+                zones.insert(zone);
+            }
+            Err(faults) => {
+                eprintln!("{faults}");
+                faulty = true;
+            }
+        }
+    }
+    (!faulty).then(|| Arc::new(ArcSwap::from_pointee(zones)))
+}
+
+async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, logging: Logging) -> anyhow::Result<()> {
+    let peak = &loaded.value;
+    let mut signals = Signals::catch().context("cannot catch signals")?;
+    let (ready, drain) = (Ready::new(), Drain::new());
+    let listening = ready.task("dns-listening");
+    let tallies = Tallies::default();
+    let server = Server::start(peak.listen, &served, limits(peak), &tallies)?;
+    let metrics = Registry::new();
+    tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
+    server.register(&metrics);
+    listening.done();
+    tracing::info!(address = %server.local_addr(), "listening");
+    let _ = (&logging, &drain);
+    loop {
+        match signals.next().await {
+            Wish::Reload => reload(sources, &served).await,
+            Wish::Stop => break,
+        }
+    }
+    ready.stop();
+    tracing::info!("stopping");
+    server.stop();
+    Ok(())
+}
+
+fn limits(peak: &Peak) -> Limits {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Limits {
+        udp_size: peak.udp_size,
+        workers: peak.workers.map_or_else(cores, usize::from),
+        tcp: TcpLimits {
+            connections: peak.tcp.connections as usize,
+            connections_per_peer: peak.tcp.connections_per_peer as usize,
+            idle: peak.tcp.idle,
+        },
+    }
+}
+
+/// Reads all zone files again and serves what they hold now; of a faulty one the zone stays as it was.
+async fn reload(sources: &[ZoneSource], served: &Served) {
+    for source in sources {
+        let (job, seed) = (source.clone(), served.load().seed());
+        // A large file takes its time, and the admin port should answer meanwhile.
+        let outcome = tokio::task::spawn_blocking(move || zones::load(&job, seed)).await;
+        match outcome {
+            Ok(Ok(zone)) => {
+                tracing::info!(zone = %source.apex, serial = zone.serial(), names = zone.len(), "zone loaded again");
+                let mut zones = Zones::clone(&served.load());
+                zones.insert(zone);
+                served.store(Arc::new(zones));
+            }
+            Ok(Err(faults)) => {
+                tracing::error!(
+                    zone = %source.apex,
+                    faults = faults.count(),
+                    "zone file is faulty, the zone stays as it was:\n{faults}"
+                );
+            }
+            Err(error) => tracing::error!(zone = %source.apex, %error, "reading the zone file failed"),
+        }
+    }
 }

@@ -1,1 +1,135 @@
 //! A DNS zone and the answers it gives.
+//!
+//! Owns what a zone holds and what follows from it: exact names, empty non-terminals, wildcards, zone cuts, aliases
+//! and negative answers (RFC 1034 §4.3.2, RFC 2308, RFC 4592). It gives answers as its own [`Answer`], never as a
+//! wire code or a message; `wire::dns::answer` writes them down.
+//!
+//! A zone is a value: cloning it costs a few pointers, changing the clone costs what the change costs, not what the
+//! zone costs ([`trie::Trie`]), and readers of the old value notice nothing. Every RRset is kept in the octets in
+//! which an answer carries it ([`rrset::Rrset`]), so that answering is looking up and copying.
+//!
+//! Invariants: every node has records or children; the ancestors of a node, up to the apex, are nodes; the counts of
+//! cuts and wildcards by depth agree with the nodes.
+
+mod change;
+mod check;
+mod depths;
+mod key;
+mod load;
+mod lookup;
+mod node;
+pub mod rrset;
+mod trie;
+pub mod types;
+mod zones;
+
+#[cfg(test)]
+mod tests;
+
+pub use change::ChangeError;
+pub use check::{Fault, ZoneFault};
+pub use key::{Key, Seed};
+pub use load::{Entry, Loaded, ZoneWarning};
+pub use lookup::{Answer, End, MAX_ALIASES};
+pub use node::Node;
+pub use rrset::{Rrset, RrsetError};
+pub use zones::Zones;
+
+use crate::model::Name;
+use depths::Depths;
+use trie::{Named, Trie};
+
+/// A zone: its names, their records, and what answering needs to know about all of them.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    apex: Name,
+    seed: Seed,
+    apex_labels: usize,
+    apex_hash: u64,
+    nodes: Trie<Node>,
+    /// The SOA record with the TTL of negative answers (RFC 2308 §5); absent only while a zone is being built.
+    negative: Option<Rrset>,
+    /// Zone cuts by the number of labels of their names.
+    cuts: Depths,
+    /// Nodes by the number of labels of their names: no search goes deeper.
+    names: Depths,
+    wildcards: usize,
+}
+
+impl Zone {
+    /// A zone without any record, not even the apex's SOA: the start of loading one.
+    #[must_use]
+    fn empty(apex: Name, seed: Seed) -> Self {
+        let mut key = Key::default();
+        key.set(seed, apex.wire());
+        let (apex_labels, apex_hash) = (key.labels(), key.hash());
+        Self {
+            apex,
+            seed,
+            apex_labels,
+            apex_hash,
+            nodes: Trie::default(),
+            negative: None,
+            cuts: Depths::default(),
+            names: Depths::default(),
+            wildcards: 0,
+        }
+    }
+
+    /// The name at which the zone begins.
+    #[must_use]
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// The SOA record as negative answers carry it: its TTL is the lesser of its own and the MINIMUM field
+    /// (RFC 2308 §5).
+    #[must_use]
+    pub fn negative(&self) -> Option<&Rrset> {
+        self.negative.as_ref()
+    }
+
+    /// The serial number in the SOA record; 0 while there is none.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.negative.as_ref().and_then(Rrset::soa_serial).unwrap_or(0)
+    }
+
+    /// A number that tells this zone from the others of one [`Zones`], whatever version of it.
+    #[must_use]
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.apex_hash
+    }
+
+    /// How many names have records or lie above one that has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether the zone has no name at all, which no loaded zone is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() == 0
+    }
+
+    /// The node at exactly `name`, occluded ones and empty non-terminals included.
+    #[must_use]
+    pub fn node(&self, name: &Name) -> Option<&Node> {
+        let mut key = Key::default();
+        key.set(self.seed, name.wire());
+        self.nodes.get(key.hash(), key.octets()).map(AsRef::as_ref)
+    }
+
+    /// All nodes, in no meaningful order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+}
+
+impl Named for Zone {
+    fn name(&self) -> &Name {
+        &self.apex
+    }
+}

@@ -7,12 +7,15 @@
 //! Invariants: no input makes a parser panic or loop; whatever one form says, the other says back (octets to text to
 //! octets, octets to types to octets); a record's data is always held uncompressed.
 
+pub mod answer;
 mod code;
+pub mod cookie;
 mod cursor;
 mod edns;
 mod encode;
 pub mod fuzz;
 pub mod message;
+pub mod query;
 pub mod rdata;
 pub mod render;
 pub mod rtype;
@@ -28,4 +31,8 @@ pub use rtype::Type;
 pub use text::{Excerpt, Place, TextError, TextFault};
 
 #[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
 mod message_tests;
+#[cfg(test)]
+mod query_tests;

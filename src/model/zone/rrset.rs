@@ -1,0 +1,431 @@
+//! An RRset, kept in the octets in which an answer carries it.
+//!
+//! The records stand one behind the other, each with `C0 0C` for its owner: in an answer whose owner is the name
+//! asked, that is a pointer to the question (RFC 1035 §4.1.4), and nothing needs to be touched. A name in the data
+//! that ends in the zone's apex is compressed against the apex: every name this zone is asked for ends in it, so the
+//! pointer's value follows from the question's length alone. It is stored as it must read when the question is the
+//! owner itself, and [`Rrset::write`] corrects it where it is not (wildcards, aliases, additional records). Records
+//! never point at one another, so that a set may begin with any of them.
+
+use std::fmt;
+
+use super::key::{Key, Seed};
+use super::types::{self, Piece};
+use crate::model::Name;
+
+/// Where the question's name begins in every message.
+pub const QUESTION_NAME: u16 = 12;
+
+/// Octets of a record before its data: owner pointer, type, class, TTL, length.
+const FIXED: usize = 12;
+
+/// An RRset larger than this fits in no message beside a question and an OPT record.
+pub const MAX_OCTETS: usize = 65_535 - 512;
+
+const CLASS_IN: [u8; 2] = [0, 1];
+
+/// All records of one name and one type (RFC 2181 §5).
+#[derive(Clone)]
+pub struct Rrset {
+    rtype: u16,
+    count: u16,
+    ttl: u32,
+    /// The question name's length for which the pointers in `block` hold.
+    owner_octets: u8,
+    block: Box<[u8]>,
+    /// None when all records are of one length, point nowhere and name nothing, as addresses do.
+    extras: Option<Box<Extras>>,
+}
+
+/// What an RRset needs beyond its octets when it holds names or records of different lengths.
+#[derive(Clone, Default)]
+struct Extras {
+    /// Where each record begins.
+    starts: Vec<u16>,
+    /// Where pointers to the apex stand.
+    pointers: Vec<u16>,
+    targets: Vec<Target>,
+}
+
+/// A name that an answer with this set brings records for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    name: Name,
+    hash: u64,
+    /// Where the name stands in the block; none when it is not written there.
+    at: Option<u16>,
+}
+
+/// Why records make no RRset.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RrsetError {
+    /// A set has records.
+    #[error("there is no record")]
+    Empty,
+    /// The octets are not what the type says (RFC 1035 §3.3, RFC 2782, RFC 9460 §2.2).
+    #[error("the data of a record is not what its type requires")]
+    Malformed,
+    /// An alias, or the start of a zone, is one record (RFC 2181 §6.1, §10.1).
+    #[error("a name has only one record of this type")]
+    Several,
+    /// It could never be sent.
+    #[error("the records take more than {MAX_OCTETS} octets, and fit in no message")]
+    TooLarge,
+}
+
+impl Target {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    #[must_use]
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// What a set is built for: its owner, in its zone.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) owner: &'a Name,
+    pub(super) apex: &'a Name,
+    pub(super) seed: Seed,
+}
+
+impl Rrset {
+    /// A set of the records with these data, in uncompressed wire form; equal ones count once.
+    ///
+    /// # Errors
+    /// When the data are none, too many, or not of the type.
+    pub(super) fn new<'r>(
+        place: Place<'_>,
+        rtype: u16,
+        ttl: u32,
+        rdatas: impl IntoIterator<Item = &'r [u8]>,
+    ) -> Result<Self, RrsetError> {
+        let mut builder = Builder { place, rtype, ttl, block: Vec::new(), extras: Extras::default(), key: None };
+        let mut seen: Vec<Vec<u8>> = Vec::new();
+        for rdata in rdatas {
+            let canonical = canonical(rtype, rdata)?;
+            // Sorted, so that a set of thousands costs no square.
+            if let Err(index) = seen.binary_search(&canonical) {
+                seen.insert(index, canonical);
+                builder.record(rdata)?;
+            }
+        }
+        builder.finish()
+    }
+
+    /// The records' type.
+    #[must_use]
+    #[inline]
+    pub fn rtype(&self) -> u16 {
+        self.rtype
+    }
+
+    /// The records' time to live in seconds.
+    #[must_use]
+    pub fn ttl(&self) -> u32 {
+        self.ttl
+    }
+
+    /// How many records there are, at least one.
+    #[must_use]
+    #[inline]
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// How many octets the records take in an answer.
+    #[must_use]
+    #[inline]
+    pub fn octets(&self) -> usize {
+        self.block.len()
+    }
+
+    /// The names an answer with this set brings records for.
+    #[must_use]
+    #[inline]
+    pub fn targets(&self) -> &[Target] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.targets)
+    }
+
+    /// Writes the records into `out`, which has exactly [`Rrset::octets`], beginning with the record `turn` falls on.
+    /// `owner` is the pointer to the owner's name, `asked` the number of octets of the name in the question, which is at
+    /// or below the apex.
+    #[inline]
+    pub fn write(&self, out: &mut [u8], owner: u16, asked: usize, turn: u32) {
+        let split = self.split(turn);
+        let (head, tail) = self.block.split_at(split);
+        let Some((first, rest)) = out.split_at_mut_checked(tail.len()) else { return };
+        if rest.len() != head.len() {
+            return;
+        }
+        first.copy_from_slice(tail);
+        rest.copy_from_slice(head);
+        if owner != (0xC000 | QUESTION_NAME) {
+            self.point_owners(out, split, owner);
+        }
+        if asked != usize::from(self.owner_octets) {
+            self.point_apexes(out, split, asked);
+        }
+    }
+
+    /// Where `target`'s name stands once the set was written with the same `turn`, counted from the set's first
+    /// octet; none when it was not written.
+    #[must_use]
+    pub fn place_of(&self, target: &Target, turn: u32) -> Option<usize> {
+        Some(self.turned(usize::from(target.at?), self.split(turn)))
+    }
+
+    /// The octet at which the record that `turn` falls on begins.
+    #[inline]
+    fn split(&self, turn: u32) -> usize {
+        if self.count <= 1 {
+            return 0;
+        }
+        // The high half of a product: even over the records, and no division.
+        let record = ((u64::from(turn) * u64::from(self.count)) >> 32) as usize;
+        self.start(record)
+    }
+
+    #[inline]
+    fn start(&self, record: usize) -> usize {
+        match &self.extras {
+            Some(extras) => extras.starts.get(record).copied().map_or(0, usize::from),
+            None => self.block.len() / usize::from(self.count) * record,
+        }
+    }
+
+    fn turned(&self, at: usize, split: usize) -> usize {
+        if at >= split { at - split } else { at + self.block.len() - split }
+    }
+
+    fn point_owners(&self, out: &mut [u8], split: usize, owner: u16) {
+        for record in 0..usize::from(self.count) {
+            let at = self.turned(self.start(record), split);
+            out[at..at + 2].copy_from_slice(&owner.to_be_bytes());
+        }
+    }
+
+    fn point_apexes(&self, out: &mut [u8], split: usize, asked: usize) {
+        let Some(extras) = &self.extras else { return };
+        for &pointer in &extras.pointers {
+            let from = usize::from(pointer);
+            let stored = u16::from_be_bytes([self.block[from], self.block[from + 1]]);
+            let value = stored.wrapping_add(asked as u16).wrapping_sub(u16::from(self.owner_octets));
+            let at = self.turned(from, split);
+            out[at..at + 2].copy_from_slice(&value.to_be_bytes());
+        }
+    }
+
+    /// The data of the records in uncompressed wire form; `apex` is that of the zone the set is in.
+    pub fn rdatas<'s>(&'s self, apex: &'s Name) -> impl Iterator<Item = Vec<u8>> + 's {
+        (0..usize::from(self.count)).map(move |record| {
+            let start = self.start(record) + FIXED;
+            let end = if record + 1 == usize::from(self.count) { self.block.len() } else { self.start(record + 1) };
+            self.expand(start, end, apex)
+        })
+    }
+
+    fn expand(&self, start: usize, end: usize, apex: &Name) -> Vec<u8> {
+        let mut rdata = Vec::with_capacity(end - start + apex.wire().len());
+        let mut at = start;
+        let pointers = self.extras.as_ref().map_or(&[][..], |extras| &extras.pointers);
+        for pointer in pointers.iter().map(|&pointer| usize::from(pointer)).filter(|at| (start..end).contains(at)) {
+            rdata.extend_from_slice(&self.block[at..pointer]);
+            rdata.extend_from_slice(apex.wire());
+            at = pointer + 2;
+        }
+        rdata.extend_from_slice(&self.block[at..end]);
+        rdata
+    }
+
+    /// The SERIAL field, where this is an SOA record.
+    #[must_use]
+    pub fn soa_serial(&self) -> Option<u32> {
+        self.soa_field(20)
+    }
+
+    /// The MINIMUM field, where this is an SOA record.
+    #[must_use]
+    pub fn soa_minimum(&self) -> Option<u32> {
+        self.soa_field(4)
+    }
+
+    /// The field that begins so many octets before the end.
+    fn soa_field(&self, from_end: usize) -> Option<u32> {
+        if self.rtype != types::SOA {
+            return None;
+        }
+        let start = self.block.len().checked_sub(from_end)?;
+        self.block[start..].first_chunk().map(|octets| u32::from_be_bytes(*octets))
+    }
+
+    /// The same records with another TTL, in seconds.
+    #[must_use]
+    pub(super) fn with_ttl(&self, ttl: u32) -> Self {
+        let mut set = self.clone();
+        set.ttl = ttl;
+        for record in 0..usize::from(set.count) {
+            let at = set.start(record) + 6;
+            set.block[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+        }
+        set
+    }
+}
+
+impl fmt::Debug for Rrset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x TYPE{} ttl {}", self.count, self.rtype, self.ttl)
+    }
+}
+
+struct Builder<'a> {
+    place: Place<'a>,
+    rtype: u16,
+    ttl: u32,
+    block: Vec<u8>,
+    extras: Extras,
+    /// Made when the first target wants hashing.
+    key: Option<Box<Key>>,
+}
+
+impl Builder<'_> {
+    fn record(&mut self, rdata: &[u8]) -> Result<(), RrsetError> {
+        let start = self.block.len();
+        if start + FIXED + rdata.len() > MAX_OCTETS {
+            return Err(RrsetError::TooLarge);
+        }
+        self.extras.starts.push(start as u16);
+        self.block.extend_from_slice(&(0xC000 | QUESTION_NAME).to_be_bytes());
+        self.block.extend_from_slice(&self.rtype.to_be_bytes());
+        self.block.extend_from_slice(&CLASS_IN);
+        self.block.extend_from_slice(&self.ttl.to_be_bytes());
+        self.block.extend_from_slice(&[0, 0]);
+        let mut left = rdata;
+        for &piece in types::layout(self.rtype) {
+            let taken = piece_octets(piece, left)?;
+            let (octets, after) = left.split_at(taken);
+            match piece {
+                Piece::Octets(_) => self.block.extend_from_slice(octets),
+                Piece::Name => self.name(octets, true)?,
+                Piece::PlainName => self.name(octets, false)?,
+            }
+            left = after;
+        }
+        self.block.extend_from_slice(left);
+        let length = (self.block.len() - start - FIXED) as u16;
+        self.block[start + FIXED - 2..start + FIXED].copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    fn name(&mut self, octets: &[u8], compressed: bool) -> Result<(), RrsetError> {
+        let name = Name::from_wire(octets).map_err(|_| RrsetError::Malformed)?;
+        let at = self.block.len();
+        let apex = self.place.apex;
+        if compressed && !apex.is_root() && name.is_at_or_below(apex) {
+            self.block.extend_from_slice(&octets[..octets.len() - apex.wire().len()]);
+            self.extras.pointers.push(self.block.len() as u16);
+            let place = usize::from(QUESTION_NAME) + self.place.owner.wire().len() - apex.wire().len();
+            self.block.extend_from_slice(&(0xC000 | place as u16).to_be_bytes());
+        } else {
+            self.block.extend_from_slice(octets);
+        }
+        if types::has_target(self.rtype) {
+            self.target(name, at);
+        }
+        Ok(())
+    }
+
+    fn target(&mut self, name: Name, at: usize) {
+        // RFC 9460 §2.5.2: in the service mode "." stands for the owner.
+        let (name, at) = if name.is_root() && matches!(self.rtype, types::SVCB | types::HTTPS) {
+            (self.place.owner.clone(), None)
+        } else {
+            (name, Some(at as u16))
+        };
+        if !name.is_at_or_below(self.place.apex) || self.extras.targets.iter().any(|target| target.name == name) {
+            return;
+        }
+        self.push_target(name, at);
+    }
+
+    fn push_target(&mut self, name: Name, at: Option<u16>) {
+        let key = self.key.get_or_insert_default();
+        key.set(self.place.seed, name.wire());
+        self.extras.targets.push(Target { hash: key.hash(), name, at });
+    }
+
+    fn finish(mut self) -> Result<Rrset, RrsetError> {
+        let count = self.extras.starts.len();
+        match (count, self.rtype) {
+            (0, _) => return Err(RrsetError::Empty),
+            (2.., types::CNAME | types::SOA) => return Err(RrsetError::Several),
+            _ => {}
+        }
+        if self.rtype == types::APL
+            && let Ok(rules) = self.place.owner.prefixed(b"_ssa")
+        {
+            // SSA.md §1: where the rules of a name that has an address space stand.
+            self.push_target(rules, None);
+        }
+        let stride = self.block.len() / count;
+        let even = self.block.len().is_multiple_of(count)
+            && self.extras.starts.iter().enumerate().all(|(record, &start)| usize::from(start) == record * stride);
+        let plain = even && self.extras.pointers.is_empty() && self.extras.targets.is_empty();
+        self.extras.starts.shrink_to_fit();
+        Ok(Rrset {
+            rtype: self.rtype,
+            count: count as u16,
+            ttl: self.ttl,
+            owner_octets: self.place.owner.wire().len() as u8,
+            block: self.block.into(),
+            extras: (!plain).then(|| Box::new(self.extras)),
+        })
+    }
+}
+
+/// How many of the octets the piece takes.
+fn piece_octets(piece: Piece, octets: &[u8]) -> Result<usize, RrsetError> {
+    let taken = match piece {
+        Piece::Octets(count) => count,
+        Piece::Name | Piece::PlainName => {
+            let mut at = 0;
+            while let Some(&length) = octets.get(at)
+                && length != 0
+            {
+                at += usize::from(length) + 1;
+            }
+            at + 1
+        }
+    };
+    if taken > octets.len() { Err(RrsetError::Malformed) } else { Ok(taken) }
+}
+
+/// The data with names in lower case, the form in which records compare (RFC 4034 §6.2).
+fn canonical(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, RrsetError> {
+    let fixed = match rtype {
+        types::A => Some(4),
+        types::AAAA => Some(16),
+        _ => None,
+    };
+    if rdata.len() > usize::from(u16::MAX) || fixed.is_some_and(|octets| octets != rdata.len()) {
+        return Err(RrsetError::Malformed);
+    }
+    let mut canonical = rdata.to_vec();
+    let mut at = 0;
+    for &piece in types::layout(rtype) {
+        let taken = piece_octets(piece, &rdata[at..])?;
+        if piece != Piece::Octets(taken) {
+            canonical[at..at + taken].make_ascii_lowercase();
+        }
+        at += taken;
+    }
+    if types::is_closed(rtype) && at != rdata.len() {
+        return Err(RrsetError::Malformed);
+    }
+    Ok(canonical)
+}

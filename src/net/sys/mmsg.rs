@@ -1,0 +1,294 @@
+//! Datagrams in batches: recvmmsg(2), sendmmsg(2), and the address a datagram was sent to (`IP_PKTINFO`,
+//! `IPV6_PKTINFO`).
+//!
+//! A [`Batch`] owns everything the kernel reads and writes: datagrams, peers' addresses, control messages. The arrays
+//! live outside of Rust's references for as long as the batch lives, are only reached through pointers made once,
+//! and never move; that is what makes the stored `msghdr`s stay true.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use libc::{
+    c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+};
+
+/// Room for control messages: the larger of the two kinds of pktinfo takes 40 octets.
+const CONTROL: usize = 64;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// An array reached through a pointer alone, freed at the end.
+struct Region<T> {
+    first: NonNull<T>,
+    len: usize,
+}
+
+impl<T: Clone> Region<T> {
+    fn new(value: T, len: usize) -> Self {
+        let array = Box::leak(vec![value; len].into_boxed_slice());
+        Self { first: NonNull::from(array).cast(), len }
+    }
+}
+
+impl<T> Region<T> {
+    /// The element, which is there.
+    fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "index {index} of {}", self.len);
+        // SAFETY: the index is inside the array that `first` begins, as just checked.
+        unsafe { self.first.as_ptr().add(index) }
+    }
+}
+
+impl<T> Drop for Region<T> {
+    fn drop(&mut self) {
+        let array = std::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.len);
+        // SAFETY: the array was leaked from a box of this length in `new`, and nothing else frees it.
+        drop(unsafe { Box::from_raw(array) });
+    }
+}
+
+/// Datagrams received together, and the replies that leave together.
+///
+/// A reply is written over the datagram it answers: set its length with [`Batch::reply`], then [`Batch::send`].
+pub(crate) struct Batch {
+    /// Octets a slot has room for.
+    room: usize,
+    slots: usize,
+    data: Region<u8>,
+    peers: Region<sockaddr_storage>,
+    controls: Region<Control>,
+    /// Where received datagrams go: one a slot, never changed.
+    into: Region<iovec>,
+    received: Region<mmsghdr>,
+    /// Where replies lie: one a reply.
+    from: Region<iovec>,
+    replies: Region<mmsghdr>,
+    received_count: usize,
+    reply_count: usize,
+}
+
+// SAFETY: a batch owns its arrays alone, and pointers into them stand only in those arrays.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// Room for `slots` datagrams of up to `room` octets, of which `receive` may be received.
+    ///
+    /// # Panics
+    /// When one of them is 0, or `receive` exceeds `room`.
+    pub(crate) fn new(slots: usize, room: usize, receive: usize) -> Self {
+        assert!(slots > 0 && receive > 0 && receive <= room, "a batch has room for what it receives");
+        // SAFETY: all of these are C structures of integers and pointers, for which zeros are a value.
+        let (no_peer, no_iov, no_header) =
+            unsafe { (mem::zeroed::<sockaddr_storage>(), mem::zeroed::<iovec>(), mem::zeroed::<mmsghdr>()) };
+        let batch = Self {
+            room,
+            slots,
+            data: Region::new(0, slots * room),
+            peers: Region::new(no_peer, slots),
+            controls: Region::new(Control([0; CONTROL]), slots),
+            into: Region::new(no_iov, slots),
+            received: Region::new(no_header, slots),
+            from: Region::new(no_iov, slots),
+            replies: Region::new(no_header, slots),
+            received_count: 0,
+            reply_count: 0,
+        };
+        for slot in 0..slots {
+            let into = iovec { iov_base: batch.data.at(slot * room).cast(), iov_len: receive };
+            // SAFETY: `at` gives pointers to elements of live arrays that nobody else holds.
+            unsafe {
+                *batch.into.at(slot) = into;
+                let header = &mut (*batch.received.at(slot)).msg_hdr;
+                header.msg_name = batch.peers.at(slot).cast();
+                header.msg_iov = batch.into.at(slot);
+                header.msg_iovlen = 1;
+                header.msg_control = batch.controls.at(slot).cast();
+            }
+            batch.reset(slot);
+        }
+        batch
+    }
+
+    /// Makes a slot ready to be received into again: the kernel overwrote the lengths.
+    fn reset(&self, slot: usize) {
+        // SAFETY: a pointer to an element of a live array that nobody else holds.
+        let header = unsafe { &mut (*self.received.at(slot)).msg_hdr };
+        header.msg_namelen = size_of::<sockaddr_storage>() as libc::socklen_t;
+        header.msg_controllen = CONTROL;
+        header.msg_flags = 0;
+    }
+
+    /// Waits for a datagram and takes what has come by then; gives how many. Replies not sent are forgotten.
+    ///
+    /// # Errors
+    /// recvmmsg(2); `Interrupted` is for the caller to try again.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        for slot in 0..self.received_count {
+            self.reset(slot);
+        }
+        (self.received_count, self.reply_count) = (0, 0);
+        // SAFETY: `received` has `slots` headers, and every pointer in them leads to an array of this batch that is
+        // at least as long as the header says. The time-out is none.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.received.at(0),
+                self.slots as u32,
+                libc::MSG_WAITFORONE as _,
+                std::ptr::null_mut(),
+            )
+        };
+        self.received_count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.received_count)
+    }
+
+    /// The whole room of a slot, and how many of its octets were received.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub(crate) fn datagram(&mut self, slot: usize) -> (&mut [u8], usize) {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let length = self.received_length(slot);
+        // SAFETY: the slot's room lies inside `data`, which holds initialised octets, and `&mut self` keeps others out.
+        let room = unsafe { std::slice::from_raw_parts_mut(self.data.at(slot * self.room), self.room) };
+        (room, length)
+    }
+
+    fn received_length(&self, slot: usize) -> usize {
+        // SAFETY: a pointer to an element of a live array; the kernel has written it, or it is zero.
+        let length = unsafe { (*self.received.at(slot)).msg_len };
+        (length as usize).min(self.room)
+    }
+
+    /// Whose datagram it is; none for a family that no UDP socket of ours has.
+    pub(crate) fn peer(&self, slot: usize) -> Option<SocketAddr> {
+        let storage: *const sockaddr_storage = self.peers.at(slot);
+        // SAFETY: `sockaddr_storage` is large enough and aligned for each family's structure, all of whose octets
+        // are initialised and any of whose values is valid.
+        unsafe {
+            match c_int::from((*storage).ss_family) {
+                libc::AF_INET => {
+                    let addr = &*storage.cast::<sockaddr_in>();
+                    let ip = Ipv4Addr::from(u32::from_be(addr.sin_addr.s_addr));
+                    Some(SocketAddrV4::new(ip, u16::from_be(addr.sin_port)).into())
+                }
+                libc::AF_INET6 => {
+                    let addr = &*storage.cast::<sockaddr_in6>();
+                    let ip = Ipv6Addr::from(addr.sin6_addr.s6_addr);
+                    let port = u16::from_be(addr.sin6_port);
+                    Some(SocketAddrV6::new(ip, port, addr.sin6_flowinfo, addr.sin6_scope_id).into())
+                }
+                _ => None,
+            }
+        }
+    }
+
+    /// The first `length` octets of the slot's room are a reply to its datagram's sender, from the address it sent to.
+    ///
+    /// # Panics
+    /// When the slot was not received, or is answered more than once in a batch of full length.
+    pub(crate) fn reply(&mut self, slot: usize, length: usize) {
+        assert!(slot < self.received_count && length <= self.room, "a reply fits in a received slot");
+        // SAFETY: pointers to elements of live arrays that nobody else holds; the control octets were written by the
+        // kernel up to `msg_controllen`.
+        unsafe {
+            let asked = &(*self.received.at(slot)).msg_hdr;
+            let from = self.from.at(self.reply_count);
+            *from = iovec { iov_base: self.data.at(slot * self.room).cast(), iov_len: length };
+            let header = &mut (*self.replies.at(self.reply_count)).msg_hdr;
+            header.msg_name = asked.msg_name;
+            header.msg_namelen = asked.msg_namelen;
+            header.msg_iov = from;
+            header.msg_iovlen = 1;
+            header.msg_control = asked.msg_control;
+            header.msg_controllen = if asked.msg_controllen == 0 { 0 } else { answer_from(asked) };
+        }
+        self.reply_count += 1;
+    }
+
+    /// Sends all replies; gives how many the kernel did not take.
+    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+        let (mut next, mut failed) = (0, 0);
+        while next < self.reply_count {
+            let left = (self.reply_count - next) as u32;
+            // SAFETY: `replies` has `reply_count` headers written by `reply`, whose pointers lead into this batch.
+            let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.replies.at(next), left, 0) };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => next += sent,
+                _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                // The first one failed: a peer that cannot be reached must not hold up the others.
+                _ => {
+                    next += 1;
+                    failed += 1;
+                }
+            }
+        }
+        self.reply_count = 0;
+        failed
+    }
+}
+
+/// Turns the control message that says where a datagram came in into the one that says where its reply goes out: from
+/// the same address, by whatever interface the route names. Gives its length; 0 where the kernel had better choose.
+///
+/// # Safety
+/// `header`'s control pointer and length describe initialised octets that nobody else uses.
+unsafe fn answer_from(header: &libc::msghdr) -> usize {
+    // SAFETY: the caller vouches for the octets; CMSG_FIRSTHDR checks that there is room for a header, and the length
+    // of each message is checked before its data is touched. The data is moved unaligned.
+    unsafe {
+        let message: *mut cmsghdr = libc::CMSG_FIRSTHDR(header);
+        if message.is_null() {
+            return 0;
+        }
+        let data: *mut c_void = libc::CMSG_DATA(message).cast();
+        let holds = |octets: usize| (*message).cmsg_len >= libc::CMSG_LEN(octets as u32) as usize;
+        match ((*message).cmsg_level, (*message).cmsg_type) {
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<in6_pktinfo>()) => {
+                let mut info = data.cast::<in6_pktinfo>().read_unaligned();
+                let addr = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                if addr.is_multicast() {
+                    return 0;
+                }
+                if !addr.is_unicast_link_local() {
+                    info.ipi6_ifindex = 0;
+                }
+                data.cast::<in6_pktinfo>().write_unaligned(info);
+                libc::CMSG_SPACE(size_of::<in6_pktinfo>() as u32) as usize
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<in_pktinfo>()) => {
+                let mut info = data.cast::<in_pktinfo>().read_unaligned();
+                info.ipi_ifindex = 0;
+                data.cast::<in_pktinfo>().write_unaligned(info);
+                libc::CMSG_SPACE(size_of::<in_pktinfo>() as u32) as usize
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// Asks the kernel to say with each datagram which address it was sent to.
+///
+/// # Errors
+/// setsockopt(2).
+pub(crate) fn report_destination(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    let (level, option) =
+        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) } else { (libc::IPPROTO_IP, libc::IP_PKTINFO) };
+    let on: c_int = 1;
+    // SAFETY: the value is an integer that outlives the call, and its size is given.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,200 @@
+//! Starting and stopping the workers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::respond::Responder;
+use super::tally::{Proto, Tallies};
+use super::tcp::{self, Open, TcpLimits};
+use super::udp;
+use crate::model::zone::Zones;
+use crate::net::listen;
+use crate::net::udp_batch::{self, Shared};
+use crate::ops::entropy;
+use crate::ops::metrics::{Kind, Registry};
+use crate::wire::dns::cookie::CookieSecret;
+
+/// How often a free UDP port whose TCP port is taken is given back for another.
+const PORT_ATTEMPTS: usize = 16;
+
+/// What a server does not go beyond.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Octets of a reply over UDP, whatever the asker takes.
+    pub(crate) udp_size: u16,
+    /// Of TCP.
+    pub(crate) tcp: TcpLimits,
+    /// Workers, at least one.
+    pub(crate) workers: usize,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// bind(2) and what comes with it.
+    #[error("cannot listen on {addr} ({proto}): {cause}{}", hint(.cause))]
+    Listen {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// UDP or TCP.
+        proto: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// No thread or no runtime.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[source] io::Error),
+}
+
+fn hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrInUse => "; another program answers there",
+        io::ErrorKind::AddrNotAvailable => "; the address is not this machine's",
+        _ => "",
+    }
+}
+
+/// What is served: the zones now, replaceable at any time.
+pub(crate) type Served = Arc<ArcSwap<Zones>>;
+
+/// A running server. Stop it with [`Server::stop`].
+#[derive(Debug)]
+pub(crate) struct Server {
+    addr: SocketAddr,
+    stopped: Arc<AtomicBool>,
+    stop_tcp: watch::Sender<bool>,
+    sockets: Vec<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    open: Arc<Open>,
+}
+
+impl Server {
+    /// Listens on `addr`, UDP and TCP, and answers from `zones`. Needs a tokio runtime to be entered.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or a thread cannot.
+    pub(crate) fn start(
+        addr: SocketAddr,
+        zones: &Served,
+        limits: Limits,
+        tallies: &Tallies,
+    ) -> Result<Self, ServerError> {
+        let (sockets, listener) = listen_on(addr, limits.workers)?;
+        let cookies = CookieSecret::new(entropy::draw().to_ne_bytes());
+        let mut server = Self {
+            addr: sockets[0].local_addr(),
+            stopped: Arc::default(),
+            stop_tcp: watch::Sender::new(false),
+            sockets: Vec::new(),
+            threads: Vec::new(),
+            open: Arc::new(Open::new(limits.tcp)),
+        };
+        for socket in sockets {
+            let responder = |proto| {
+                let turns = entropy::draw() as u64;
+                Responder::new(cookies.clone(), limits.udp_size, turns, proto, tallies.worker(proto))
+            };
+            server.start_udp(socket, responder(Proto::Udp), zones, limits)?;
+            server.start_tcp(&listener, responder(Proto::Tcp), zones)?;
+        }
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Registers what the server itself counts; the workers' counts are the [`Tallies`]'.
+    pub(crate) fn register(&self, registry: &Registry) {
+        let open = Arc::clone(&self.open);
+        registry.sampled("funicular_dns_tcp_connections", "Open TCP connections.", Kind::Gauge, &[], move |samples| {
+            samples.put(&[], open.count() as f64)
+        });
+        let open = Arc::clone(&self.open);
+        registry.sampled(
+            "funicular_dns_tcp_refused_total",
+            "TCP connections closed at once because there were too many, of all peers or of one.",
+            Kind::Counter,
+            &[],
+            move |samples| samples.put(&[], open.refused() as f64),
+        );
+    }
+
+    fn start_udp(
+        &mut self,
+        socket: Shared,
+        mut responder: Responder,
+        zones: &Served,
+        limits: Limits,
+    ) -> Result<(), ServerError> {
+        let (zones, stopped) = (Arc::clone(zones), Arc::clone(&self.stopped));
+        self.sockets.push(socket.try_clone().map_err(ServerError::Worker)?);
+        let thread = std::thread::Builder::new()
+            .name(format!("dns-udp-{}", self.threads.len() / 2))
+            .spawn(move || udp::serve(&socket, &mut responder, &zones, &stopped, limits.udp_size));
+        self.threads.push(thread.map_err(ServerError::Worker)?);
+        Ok(())
+    }
+
+    fn start_tcp(
+        &mut self,
+        listener: &std::net::TcpListener,
+        responder: Responder,
+        zones: &Served,
+    ) -> Result<(), ServerError> {
+        let (zones, open, stopped) = (Arc::clone(zones), Arc::clone(&self.open), self.stop_tcp.subscribe());
+        let listener = listener.try_clone().map_err(ServerError::Worker)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Worker)?;
+        let thread = std::thread::Builder::new().name(format!("dns-tcp-{}", self.threads.len() / 2)).spawn(move || {
+            let served = LocalSet::new();
+            served.block_on(&runtime, async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => tcp::serve(listener, responder, zones, open, stopped).await,
+                    Err(error) => tracing::error!(%error, "a worker cannot serve TCP"),
+                }
+            });
+        });
+        self.threads.push(thread.map_err(ServerError::Worker)?);
+        Ok(())
+    }
+
+    /// Ends all workers and waits for them. What was taken in is answered first.
+    pub(crate) fn stop(mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.stop_tcp.send_replace(true);
+        for socket in &self.sockets {
+            socket.stop();
+        }
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has said so on standard error.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sockets for UDP, one a worker, and one listener at the same address and port.
+fn listen_on(addr: SocketAddr, workers: usize) -> Result<(Vec<Shared>, std::net::TcpListener), ServerError> {
+    let failed = |proto| move |cause| ServerError::Listen { addr, proto, cause };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let sockets = udp_batch::group(addr, workers).map_err(failed("UDP"))?;
+        let bound = SocketAddr::new(addr.ip(), sockets[0].local_addr().port());
+        match listen::tcp(bound).and_then(TcpListener::into_std) {
+            Ok(listener) => return Ok((sockets, listener)),
+            Err(cause) if addr.port() == 0 && cause.kind() == io::ErrorKind::AddrInUse && attempts < PORT_ATTEMPTS => {}
+            Err(cause) => return Err(failed("TCP")(cause)),
+        }
+    }
+}

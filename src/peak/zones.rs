@@ -1,0 +1,101 @@
+//! Zones from zone files: read, checked, and served in the place of what was served before.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::Name;
+use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, ZoneWarning};
+use crate::wire::dns::zonefile::{self, Located, ZoneFileError};
+
+/// Where a zone comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct ZoneSource {
+    pub(super) apex: Name,
+    pub(super) file: PathBuf,
+}
+
+/// A line and a column, from 1.
+type Spot = (u32, u32);
+
+/// What is wrong with a zone file, all of it.
+#[derive(Debug)]
+pub(super) struct ZoneFaults {
+    file: PathBuf,
+    faults: Vec<FileFault>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FileFault {
+    #[error(": cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    #[error(":{}:{}: {}", .0.line, .0.column, .0.cause)]
+    Text(ZoneFileError),
+    #[error("{}: {cause}", place(*.spot))]
+    Zone { spot: Option<Spot>, cause: ZoneFault },
+}
+
+fn place(spot: Option<Spot>) -> String {
+    spot.map_or(String::new(), |(line, column)| format!(":{line}:{column}"))
+}
+
+impl fmt::Display for ZoneFaults {
+    /// A line for each fault, `file:line:column: cause`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            let end = if index + 1 < self.faults.len() { "\n" } else { "" };
+            write!(f, "{}{fault}{end}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl ZoneFaults {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.faults.len()
+    }
+}
+
+/// Reads the zone; what is only odd is logged.
+///
+/// # Errors
+/// All that is wrong with the file.
+pub(super) fn load(source: &ZoneSource, seed: Seed) -> Result<Arc<Zone>, ZoneFaults> {
+    let failed = |faults| ZoneFaults { file: source.file.clone(), faults };
+    let text = std::fs::read(&source.file)
+        .and_then(|octets| String::from_utf8(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)))
+        .map_err(|error| failed(vec![FileFault::Unreadable(error)]))?;
+    let located = zonefile::parse_located(&text, &source.apex)
+        .map_err(|errors| failed(errors.into_iter().map(FileFault::Text).collect()))?;
+    drop(text);
+    let (entries, spots) = entries(located);
+    let spot = |entry: usize| spots.get(entry).copied();
+    match Zone::load(&source.apex, seed, &entries) {
+        Ok(Loaded { zone, warnings }) => {
+            for (entry, warning) in &warnings {
+                warn(&source.file, spot(*entry), warning);
+            }
+            Ok(Arc::new(zone))
+        }
+        Err(faults) => {
+            let at = |Fault { entry, cause }| FileFault::Zone { spot: entry.and_then(spot), cause };
+            Err(failed(faults.into_iter().map(at).collect()))
+        }
+    }
+}
+
+fn entries(located: Vec<Located>) -> (Vec<Entry>, Vec<Spot>) {
+    located
+        .into_iter()
+        .map(|Located { record, line, column }| {
+            let entry = Entry { name: record.name, rtype: record.rtype.0, ttl: record.ttl, rdata: record.rdata };
+            (entry, (line, column))
+        })
+        .unzip()
+}
+
+fn warn(file: &Path, spot: Option<Spot>, warning: &ZoneWarning) {
+    tracing::warn!("{}{}: {warning}", file.display(), place(spot));
+}
