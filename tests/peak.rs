@@ -1,5 +1,7 @@
 //! `funicular peak` as its clients and its operator meet it: the program itself, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
