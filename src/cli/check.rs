@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::output::{Format, Output, print};
 use super::role::{Checked, Role};
-use crate::config::{Fault, Faults, Place, Sources};
+use crate::config::{Fault, Faults, Place, Sources, assignment};
 
 /// Flags of `funicular check`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Whose configuration it is; without this, told by the file's name or its keys.
     #[arg(long)]
     role: Option<Role>,
+    /// Set a key over the file and the environment; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
     /// Do not look whether the files that it names can be read: they are on another machine.
     #[arg(long)]
     no_files: bool,
@@ -36,6 +39,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         format!("{}: cannot tell whose configuration this is; say --role sidecar, for example", args.file.display())
     })?;
     let sources = Sources::of_process().file(&args.file);
+    let sources = args.set.iter().fold(sources, |sources, (key, value)| sources.flag("--set", key, value));
     let checked = role.check(&if args.no_files { sources } else { sources.look_at_files() });
     let report = match args.output.format {
         Format::Text => text(&args, role, &checked),

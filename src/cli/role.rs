@@ -5,12 +5,15 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::config::peak::Peak;
 use crate::config::sidecar::Sidecar;
 use crate::config::{self, Fault, Faults, Loaded, Sources};
 
 /// A role with a configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Role {
+    /// The control plane.
+    Peak,
     /// The per-pod proxy.
     Sidecar,
 }
@@ -23,10 +26,11 @@ pub(super) struct Checked {
 }
 
 impl Role {
-    const ALL: &[Self] = &[Self::Sidecar];
+    const ALL: &[Self] = &[Self::Peak, Self::Sidecar];
 
     pub(super) fn command(self) -> &'static str {
         match self {
+            Self::Peak => <Peak as config::Role>::COMMAND,
             Self::Sidecar => <Sidecar as config::Role>::COMMAND,
         }
     }
@@ -51,6 +55,7 @@ impl Role {
     /// The outermost keys.
     fn keys(self) -> Vec<String> {
         let keys = match self {
+            Self::Peak => config::describe::<Peak>(),
             Self::Sidecar => config::describe::<Sidecar>(),
         };
         keys.into_iter().map(|key| key.key).filter(|key| !key.contains(['.', '['])).collect()
@@ -58,18 +63,21 @@ impl Role {
 
     pub(super) fn check(self, sources: &Sources) -> Result<Checked, Faults> {
         match self {
+            Self::Peak => config::read::<Peak>(sources).map(checked),
             Self::Sidecar => config::read::<Sidecar>(sources).map(checked),
         }
     }
 
     pub(super) fn schema(self) -> Value {
         match self {
+            Self::Peak => config::schema::<Peak>(),
             Self::Sidecar => config::schema::<Sidecar>(),
         }
     }
 
     pub(super) fn reference(self) -> String {
         match self {
+            Self::Peak => config::reference::<Peak>(),
             Self::Sidecar => config::reference::<Sidecar>(),
         }
     }

@@ -35,7 +35,7 @@ pub use fault::{Cause, Fault, Faults};
 pub use node::Node;
 pub use place::Place;
 pub use reference::reference;
-pub use sources::{Sources, variable};
+pub use sources::{NoAssignment, Sources, assignment, variable};
 
 use setting::{Effective, Found, KeyDescription, Reader, Setting};
 
@@ -128,7 +128,7 @@ pub fn read<R: Role>(sources: &Sources) -> Result<Loaded<R>, Faults> {
     let read = match sources.node(&describe::<R>(), &mut reader) {
         Ok((root, unread)) => R::read(&root, "", &mut reader).map(|value| (value, unread)),
         Err(fault) => {
-            reader.fault(fault);
+            reader.fault(*fault);
             None
         }
     };

@@ -206,7 +206,7 @@ pub(super) fn from_text(text: &str, shape: Shape, place: &Place, key: &str, read
         Shape::Compound => {
             let mut faults = Vec::new();
             let node = Node::parse(text, |_, _| place.clone(), &mut faults);
-            let node = node.map_err(|fault| faults.push(fault)).ok();
+            let node = node.map_err(|fault| faults.push(*fault)).ok();
             faults.into_iter().for_each(|fault| reader.fault(Fault { key: key.to_owned(), ..fault }));
             node
         }

@@ -41,6 +41,20 @@ pub fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "_"))
 }
 
+/// Not `key=value`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected KEY=VALUE, such as log.level=debug")]
+pub struct NoAssignment;
+
+/// Reads `key=value`, the form in which a flag can set any key.
+///
+/// # Errors
+/// When there is no `=`, or nothing before it.
+pub fn assignment(text: &str) -> Result<(String, String), NoAssignment> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or(NoAssignment)?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 impl Sources {
     /// No source: defaults alone.
     #[must_use]
@@ -97,7 +111,7 @@ impl Sources {
     ///
     /// # Errors
     /// The file's, when it cannot be read or is no YAML.
-    pub(super) fn node(&self, keys: &[KeyDescription], reader: &mut Reader) -> Result<(Node, Vec<String>), Fault> {
+    pub(super) fn node(&self, keys: &[KeyDescription], reader: &mut Reader) -> Result<(Node, Vec<String>), Box<Fault>> {
         let mut root = self.file_node(reader)?;
         let mut unread = Vec::new();
         for (name, text) in &self.environment {
@@ -120,7 +134,7 @@ impl Sources {
         Ok((root, unread))
     }
 
-    fn file_node(&self, reader: &mut Reader) -> Result<Node, Fault> {
+    fn file_node(&self, reader: &mut Reader) -> Result<Node, Box<Fault>> {
         let Some(path) = &self.file else { return Ok(Node::map(Place::Default)) };
         let text = files::text(path)?;
         let path: Arc<Path> = path.as_path().into();

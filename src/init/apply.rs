@@ -6,7 +6,7 @@ use super::routing::{Pod, Routing, routing};
 use super::steps::{self, Step};
 use super::{PROTOCOL, TABLE};
 use crate::net::namespace::sysctl;
-use crate::net::nft::{self, NftError};
+use crate::net::nft::{self, Difference, NftError};
 use crate::net::routes::{Family, LOOPBACK, Netlink, RouteError};
 
 /// Why a pod's network is not what it is to be.
@@ -16,6 +16,8 @@ pub(super) enum InitError {
     Route(#[from] RouteError),
     #[error(transparent)]
     Nft(#[from] NftError),
+    #[error("the loopback device is down, and stand-ins are dialled through it: `ip link set lo up` first")]
+    LoopbackDown,
     #[error(
         "IPv6 is off in this pod (net.ipv6.conf.lo.disable_ipv6), so it cannot serve the prefix of a service: turn it \
          on, or leave out --service-prefix"
@@ -52,21 +54,24 @@ async fn present(netlink: &Netlink) -> Result<Routing, InitError> {
 
 /// The steps that `plan` still needs.
 pub(super) async fn missing(plan: &Plan) -> Result<Vec<Step>, InitError> {
-    missing_given(plan, nft::difference(&redirect::table(plan))?.is_some()).await
+    missing_given(plan, nft::difference(&redirect::table(plan))?).await
 }
 
 /// As [`missing`]; who may not read packet rules is shown those of a pod that has none.
 pub(super) async fn missing_as_far_as_known(plan: &Plan) -> Result<Vec<Step>, InitError> {
-    let differs = match nft::difference(&redirect::table(plan)) {
-        Err(NftError::NotPermitted) => true,
-        known => known?.is_some(),
+    let difference = match nft::difference(&redirect::table(plan)) {
+        Err(NftError::NotPermitted) => Some(Difference::NoTable),
+        known => known?,
     };
-    missing_given(plan, differs).await
+    missing_given(plan, difference).await
 }
 
-async fn missing_given(plan: &Plan, table_differs: bool) -> Result<Vec<Step>, InitError> {
+async fn missing_given(plan: &Plan, difference: Option<Difference>) -> Result<Vec<Step>, InitError> {
     let netlink = Netlink::here()?;
     let pod = pod().await?;
+    if !netlink.link(LOOPBACK).await?.up {
+        return Err(InitError::LoopbackDown);
+    }
     if !plan.service_prefixes.is_empty() {
         if !pod.ipv6 {
             return Err(InitError::Ipv6Off);
@@ -74,7 +79,7 @@ async fn missing_given(plan: &Plan, table_differs: bool) -> Result<Vec<Step>, In
         // A rule may name a device that is not there, and would then never match.
         netlink.link(&plan.device).await?;
     }
-    let table = table_differs.then(|| redirect::table(plan));
+    let table = difference.map(|why| Step::ReplaceTable { table: redirect::table(plan), why });
     Ok(steps::towards(&routing(plan, pod), &present(&netlink).await?, table))
 }
 
@@ -137,7 +142,7 @@ async fn perform(step: &Step, netlink: &Netlink) -> Result<(), InitError> {
         Step::DeleteRoute(route) => netlink.delete_route(route).await?,
         Step::AddRule(rule) => netlink.add_rule(rule).await?,
         Step::DeleteRule(rule) => netlink.delete_rule(rule).await?,
-        Step::ReplaceTable(table) => nft::replace(table)?,
+        Step::ReplaceTable { table, .. } => nft::replace(table)?,
         Step::RemoveTable => {
             nft::remove(TABLE)?;
         }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::TABLE;
 use super::routing::Routing;
-use crate::net::nft::Table;
+use crate::net::nft::{Difference, Table};
 use crate::net::routes::{Route, Rule};
 
 /// One change. Prints as the command that would make it.
@@ -24,7 +24,10 @@ pub(super) enum Step {
     AddRule(Rule),
     DeleteRule(Rule),
     /// Whatever stood in the table is forgotten.
-    ReplaceTable(Table),
+    ReplaceTable {
+        table: Table,
+        why: Difference,
+    },
     RemoveTable,
 }
 
@@ -37,16 +40,16 @@ impl Step {
             Self::DeleteRoute(route) => Some(Self::AddRoute(route.clone())),
             Self::AddRule(rule) => Some(Self::DeleteRule(rule.clone())),
             Self::DeleteRule(rule) => Some(Self::AddRule(rule.clone())),
-            Self::ReplaceTable(_) | Self::RemoveTable => None,
+            Self::ReplaceTable { .. } | Self::RemoveTable => None,
         }
     }
 
     /// The command, in one line.
     pub(super) fn summary(&self) -> String {
         match self {
-            Self::ReplaceTable(table) => {
+            Self::ReplaceTable { table, why } => {
                 let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
-                format!("nft table inet {}: {} chains, {rules} rules", table.name, table.chains.len())
+                format!("nft table inet {}: {} chains, {rules} rules ({why})", table.name, table.chains.len())
             }
             Self::AddRoute(_)
             | Self::ReplaceRoute { .. }
@@ -67,7 +70,7 @@ impl fmt::Display for Step {
             Self::AddRule(rule) => write!(f, "ip {} rule add {rule}", rule.family),
             Self::DeleteRule(rule) => write!(f, "ip {} rule delete {rule}", rule.family),
             // Adding first makes sure that there is something to delete.
-            Self::ReplaceTable(table) => {
+            Self::ReplaceTable { table, .. } => {
                 let name = &table.name;
                 write!(f, "nft -f - <<'END'\ntable inet {name}\ndelete table inet {name}\n{table}END")
             }
@@ -84,9 +87,9 @@ pub(super) fn script(steps: &[Step]) -> String {
     steps.iter().map(|step| format!("{step}\n")).collect()
 }
 
-/// What turns the routing that is `present` into the one that is `wanted`, and, where `table` is given, the packet rules
-/// into those.
-pub(super) fn towards(wanted: &Routing, present: &Routing, table: Option<Table>) -> Vec<Step> {
+/// What turns the routing that is `present` into the one that is `wanted`, with `table` between what is added and what
+/// goes.
+pub(super) fn towards(wanted: &Routing, present: &Routing, table: Option<Step>) -> Vec<Step> {
     let place = |route: &Route| (route.table, route.destination);
     let add_route = |new: &Route| match present.routes.iter().find(|old| place(old) == place(new)) {
         Some(old) if old == new => None,
@@ -104,7 +107,7 @@ pub(super) fn towards(wanted: &Routing, present: &Routing, table: Option<Table>)
         .iter()
         .filter_map(add_route)
         .chain(wanted.rules.iter().filter_map(add_rule))
-        .chain(table.map(Step::ReplaceTable))
+        .chain(table)
         .chain(present.rules.iter().filter_map(stale_rule))
         .chain(present.routes.iter().filter_map(stale_route))
         .collect()
@@ -134,11 +137,15 @@ mod tests {
         routing(&plan(flags), POD)
     }
 
+    fn new_table() -> Step {
+        Step::ReplaceTable { table: table(&plan(FLAGS)), why: Difference::NoTable }
+    }
+
     #[test]
     fn packet_rules_come_after_all_that_is_added_and_before_all_that_goes() {
         let (old, new) = (wanted("--uid 1 --service-prefix 2001:db8:4::/64"), wanted(FLAGS));
-        let steps = towards(&new, &old, Some(table(&plan(FLAGS))));
-        let [Step::AddRoute(added), Step::ReplaceTable(_), Step::DeleteRoute(gone)] = steps.as_slice() else {
+        let steps = towards(&new, &old, Some(new_table()));
+        let [Step::AddRoute(added), Step::ReplaceTable { .. }, Step::DeleteRoute(gone)] = steps.as_slice() else {
             panic!("{steps:?}");
         };
         assert_eq!(added.destination.to_string(), "2001:db8:5::/64");

@@ -39,7 +39,7 @@ pub(super) struct Assembled {
 
 /// Why a sidecar cannot start. One cause, one variant.
 #[derive(Debug, thiserror::Error)]
-pub enum AssembleError {
+pub(super) enum AssembleError {
     /// A key or a certificate.
     #[error(transparent)]
     Material(#[from] MaterialError),

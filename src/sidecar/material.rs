@@ -14,7 +14,7 @@ use super::outbound::transport::PP2;
 
 /// Why a file does not serve. Names the file and the cause, never what is in it.
 #[derive(Debug, thiserror::Error)]
-pub enum MaterialError {
+pub(super) enum MaterialError {
     /// It could not be read.
     #[error("{}: {cause}", .path.display())]
     Unreadable {

@@ -32,7 +32,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(super) enum ServeError {
     /// It could not be put together.
     #[error(transparent)]
     Assemble(#[from] AssembleError),

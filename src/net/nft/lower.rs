@@ -102,8 +102,8 @@ const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 
 /// Where the destination stands in an IPv4 and an IPv6 header, and a port in a TCP and a UDP one.
-const IPV4_DESTINATION: Expression = Expression::Payload { base: NETWORK_HEADER, offset: 16, len: 4 };
-const IPV6_DESTINATION: Expression = Expression::Payload { base: NETWORK_HEADER, offset: 24, len: 16 };
+const IPV4_DESTINATION: u32 = 16;
+const IPV6_DESTINATION: u32 = 24;
 const DESTINATION_PORT: Expression = Expression::Payload { base: TRANSPORT_HEADER, offset: 2, len: 2 };
 
 impl From<&Table> for Lowered {
@@ -214,8 +214,9 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
     let number = |key, value: u32| vec![Expression::Meta(key), equals(&value.to_ne_bytes())];
     let transport = |protocol: u8| vec![Expression::Meta(meta::L4PROTO), equals(&[protocol])];
     let port = |protocol, then| [transport(protocol), vec![DESTINATION_PORT, then]].concat();
-    let network = |family: u8, load, then: Vec<_>| {
-        [vec![Expression::Meta(meta::NFPROTO), equals(&[family]), load], then].concat()
+    let network = |family: u8, offset, len, then| {
+        let load = Expression::Payload { base: NETWORK_HEADER, offset, len };
+        vec![Expression::Meta(meta::NFPROTO), equals(&[family]), load, then]
     };
     match condition {
         Match::User(user) => number(meta::SKUID, *user),
@@ -236,15 +237,30 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         Match::UdpPort(to) => port(IPPROTO_UDP, equals(&to.to_be_bytes())),
         Match::To(IpNet::V4(prefix)) => {
             let (mask, value) = (prefix.netmask().octets(), prefix.network().octets());
-            network(NFPROTO_IPV4, IPV4_DESTINATION, vec![Expression::Mask(mask.to_vec()), equals(&value)])
+            within(NFPROTO_IPV4, IPV4_DESTINATION, &mask, &value)
         }
         Match::To(IpNet::V6(prefix)) => {
             let (mask, value) = (prefix.netmask().octets(), prefix.network().octets());
-            network(NFPROTO_IPV6, IPV6_DESTINATION, vec![Expression::Mask(mask.to_vec()), equals(&value)])
+            within(NFPROTO_IPV6, IPV6_DESTINATION, &mask, &value)
         }
-        Match::ToV4In(set) => network(NFPROTO_IPV4, IPV4_DESTINATION, vec![Expression::Lookup(set.clone())]),
-        Match::ToV6In(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, vec![Expression::Lookup(set.clone())]),
+        Match::ToV4In(set) => network(NFPROTO_IPV4, IPV4_DESTINATION, 4, Expression::Lookup(set.clone())),
+        Match::ToV6In(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, 16, Expression::Lookup(set.clone())),
     }
+}
+
+/// Holds for the prefix `value` under `mask` at `offset` of the network header. As nft does it: a prefix of whole octets
+/// is compared as those octets, so that a table which `nft` loaded from our text equals the one we would write.
+fn within(family: u8, offset: u32, mask: &[u8], value: &[u8]) -> Vec<Expression> {
+    let whole = mask.iter().take_while(|octet| **octet == 0xff).count();
+    let in_whole_octets = whole > 0 && mask[whole..].iter().all(|octet| *octet == 0);
+    let taken = if in_whole_octets { whole } else { value.len() };
+    let len = u32::try_from(taken).unwrap_or(u32::MAX);
+    let load = Expression::Payload { base: NETWORK_HEADER, offset, len };
+    let mask = (!in_whole_octets).then(|| Expression::Mask(mask.to_vec()));
+    let mut steps = vec![Expression::Meta(meta::NFPROTO), equals(&[family]), load];
+    steps.extend(mask);
+    steps.push(equals(&value[..taken]));
+    steps
 }
 
 fn equals(value: &[u8]) -> Expression {

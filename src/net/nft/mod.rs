@@ -17,6 +17,7 @@
 //! Source: linux/netfilter/nf_tables.h and nfnetlink.h; nft(8).
 
 mod attributes;
+mod expression;
 mod lower;
 mod message;
 mod ruleset;
@@ -38,17 +39,17 @@ pub enum NftError {
         "this kernel has no nf_tables ({0}): load the module nf_tables on the node, or use `--backend iptables` where \
          the kernel has legacy iptables"
     )]
-    NoNfTables(#[source] io::Error),
+    NoNfTables(io::Error),
     /// The kernel has nf_tables without a part that we need.
     #[error(
-        "this kernel cannot {attempted} ({source}): it needs Linux 5.2 and the modules nft_chain_nat, nft_redir and \
+        "this kernel cannot {attempted} ({answer}): it needs Linux 5.2 and the modules nft_chain_nat, nft_redir and \
          nft_reject_inet; load them on the node, or use `--backend iptables`"
     )]
     Unsupported {
         /// The `nft` command that would do the same.
         attempted: String,
         /// What the kernel said.
-        source: io::Error,
+        answer: io::Error,
     },
     /// The caller lacks CAP_NET_ADMIN in this namespace.
     #[error(
@@ -56,16 +57,16 @@ pub enum NftError {
     )]
     NotPermitted,
     /// The kernel said no.
-    #[error("the kernel refuses to {attempted}: {source}")]
+    #[error("the kernel refuses to {attempted}: {answer}")]
     Refused {
         /// The `nft` command that would do the same.
         attempted: String,
         /// What the kernel said.
-        source: io::Error,
+        answer: io::Error,
     },
     /// Netlink failed underneath.
     #[error("netlink failed: {0}")]
-    Socket(#[source] io::Error),
+    Socket(io::Error),
     /// The rules changed under every attempt to read them.
     #[error("the packet rules keep changing while they are read: something else rewrites them without pause")]
     Unsettled,

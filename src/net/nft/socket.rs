@@ -215,8 +215,8 @@ fn refused(error: io::Error, request: Option<&Request>) -> NftError {
         Some(libc::EPERM | libc::EACCES) => NftError::NotPermitted,
         Some(libc::EOPNOTSUPP | libc::EINVAL) if absent => NftError::NoNfTables(error),
         Some(libc::EOPNOTSUPP | libc::ENOENT | libc::EAFNOSUPPORT) => {
-            NftError::Unsupported { attempted, source: error }
+            NftError::Unsupported { attempted, answer: error }
         }
-        _ => NftError::Refused { attempted, source: error },
+        _ => NftError::Refused { attempted, answer: error },
     }
 }

@@ -157,7 +157,7 @@ impl Candidates {
     ///
     /// # Errors
     /// Why no replica has any address, when that is so.
-    pub fn next(&mut self) -> Result<Option<Picked>, NoCandidate> {
+    pub fn pick(&mut self) -> Result<Option<Picked>, NoCandidate> {
         if self.tried.len() >= MOST_ATTEMPTS {
             return Ok(None);
         }
@@ -268,7 +268,7 @@ mod tests {
     fn random_candidates_go_on_until_sixteen_were_tried_and_none_comes_twice() {
         let mut candidates = candidates(&called(&["v=ssa1 layout=random:64"]));
         let mut seen = Vec::new();
-        while let Some(picked) = candidates.next().unwrap() {
+        while let Some(picked) = candidates.pick().unwrap() {
             seen.push(*picked.destination_v6().ip());
         }
         assert_eq!(seen.len(), MOST_ATTEMPTS);
@@ -280,19 +280,19 @@ mod tests {
     #[test]
     fn a_rule_without_chance_has_one_candidate_for_each_replica() {
         let mut one = candidates(&called(&["v=ssa1 layout=source-hash:64/128"]));
-        let picked = one.next().unwrap().unwrap();
+        let picked = one.pick().unwrap().unwrap();
         assert_eq!((picked.source(), picked.destination().port()), (SOURCE, 80));
-        assert_eq!(one.next().unwrap(), None);
+        assert_eq!(one.pick().unwrap(), None);
 
         let mut several = candidates(&called(&["v=ssa1 layout=content-hash:64 replicas=3"]));
-        let tried = std::iter::from_fn(|| several.next().unwrap()).count();
+        let tried = std::iter::from_fn(|| several.pick().unwrap()).count();
         assert_eq!(tried, 3);
     }
 
     #[test]
     fn the_largest_generation_in_force_decides_and_is_named() {
         let called = called(&["v=ssa1 gen=1", "v=ssa1 gen=2", "v=ssa1 gen=3 from=2000"]);
-        assert_eq!(candidates(&called).next().unwrap().unwrap().generation(), 2);
+        assert_eq!(candidates(&called).pick().unwrap().unwrap().generation(), 2);
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_rule_that_hops_with_a_secret_we_lack_is_an_error_that_names_it() {
         let called = called(&["v=ssa1 layout=hop:64 secret=blue"]);
-        let error = candidates(&called).next().unwrap_err();
+        let error = candidates(&called).pick().unwrap_err();
         assert_eq!(error.reason(), "secret-unknown");
         assert!(error.to_string().contains("blue"));
     }
@@ -316,10 +316,10 @@ mod tests {
         let mut called = called(&["v=ssa1 layout=fixed:32/7,random:32"]);
         let dialled = |text: &str| Some(text.parse::<Ipv6Addr>().unwrap());
         called.dialled = dialled("2001:db8:5:1:0:7:1234:5678");
-        let first = candidates(&called).next().unwrap().unwrap();
+        let first = candidates(&called).pick().unwrap().unwrap();
         assert_eq!(Some(*first.destination_v6().ip()), called.dialled);
         called.dialled = dialled("2001:db8:5:1::1");
-        let first = candidates(&called).next().unwrap().unwrap();
+        let first = candidates(&called).pick().unwrap().unwrap();
         assert_ne!(Some(*first.destination_v6().ip()), called.dialled);
     }
 
@@ -327,19 +327,19 @@ mod tests {
     fn the_label_by_which_a_service_was_called_is_its_content_key() {
         let mut called = called(&["v=ssa1 layout=content:64 content=label"]);
         called.asked = "CAFE.orders.shop.peak".parse().unwrap();
-        let picked = candidates(&called).next().unwrap().unwrap();
+        let picked = candidates(&called).pick().unwrap().unwrap();
         assert_eq!(picked.destination_v6().ip().to_string(), "2001:db8:5:1:cafe::");
         called.asked = "a.cafe.orders.shop.peak".parse().unwrap();
-        assert_eq!(candidates(&called).next().unwrap_err().reason(), "content-not-hex");
+        assert_eq!(candidates(&called).pick().unwrap_err().reason(), "content-not-hex");
     }
 
     #[test]
     fn a_new_source_gives_new_addresses() {
         let called = called(&["v=ssa1 layout=source-hash:64/128"]);
         let mut candidates = candidates(&called);
-        let first = candidates.next().unwrap().unwrap();
+        let first = candidates.pick().unwrap().unwrap();
         candidates.come_from("2001:db8:1::11".parse().unwrap());
-        let second = candidates.next().unwrap().unwrap();
+        let second = candidates.pick().unwrap().unwrap();
         assert_ne!(first.destination(), second.destination());
     }
 }

@@ -121,11 +121,9 @@ impl AttemptError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TimedOut { .. } => "server-timed-out",
-            Self::Connect { cause, .. } => match cause.kind() {
-                io::ErrorKind::ConnectionRefused => "server-refused",
-                io::ErrorKind::PermissionDenied => "mark-not-permitted",
-                _ => "server-unreachable",
-            },
+            Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused => "server-refused",
+            Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => "mark-not-permitted",
+            Self::Connect { .. } => "server-unreachable",
             Self::Source { .. } => "source-changed",
             Self::Tls { cause, .. } => cause.reason(),
             Self::Header(_) => "token-too-long",
@@ -159,10 +157,8 @@ pub async fn open(
 }
 
 fn failed(dst: SocketAddr, cause: io::Error) -> AttemptError {
-    match cause.kind() {
-        io::ErrorKind::TimedOut => AttemptError::TimedOut { dst },
-        _ => AttemptError::Connect { dst, cause },
-    }
+    let timed_out = cause.kind() == io::ErrorKind::TimedOut;
+    if timed_out { AttemptError::TimedOut { dst } } else { AttemptError::Connect { dst, cause } }
 }
 
 /// The server will hold the destination against the source it sees.
