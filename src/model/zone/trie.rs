@@ -318,7 +318,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_trie_holds_what_a_plain_map_holds(steps in prop::collection::vec((0u32..40, 0u32..3), 0..200)) {
-            let (mut trie, mut plain) = (Trie::default(), BTreeMap::new());
+            let (mut trie, mut plain) = (Trie::<Item>::default(), BTreeMap::new());
             for (step, (number, what)) in steps.into_iter().enumerate() {
                 let value = step as u32;
                 match what {

@@ -114,7 +114,10 @@ impl<'m> Reply<'m> {
             End::Data(set) => {
                 let start = self.at;
                 self.set(Section::Answer, set, owner.pointer()?, turn)?;
-                self.additional(answer, set, start, owner, turn);
+                // To ask for an alias is to ask for it alone.
+                if set.rtype() != types::CNAME {
+                    self.additional(answer, set, start, owner, turn);
+                }
                 Ok(())
             }
             End::NoName | End::NoData => self.negative(answer.zone),

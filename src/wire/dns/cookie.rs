@@ -35,14 +35,16 @@ impl CookieSecret {
     /// The cookie for an asker at `peer` now.
     #[must_use]
     pub fn make(&self, client: [u8; 8], peer: IpAddr, now: UnixSeconds) -> [u8; 16] {
-        // RFC 9018 §4.3: serial arithmetic, so that the year 2106 is no event.
-        self.with_time(client, peer, now.0 as u32)
-    }
-
-    fn with_time(&self, client: [u8; 8], peer: IpAddr, time: u32) -> [u8; 16] {
         let mut cookie = [0; 16];
         cookie[0] = VERSION;
-        cookie[4..8].copy_from_slice(&time.to_be_bytes());
+        // RFC 9018 §4.3: serial arithmetic, so that the year 2106 is no event.
+        cookie[4..8].copy_from_slice(&(now.0 as u32).to_be_bytes());
+        self.seal(&mut cookie, client, peer);
+        cookie
+    }
+
+    /// Writes the hash over version, reserved octets and time as they stand.
+    fn seal(&self, cookie: &mut [u8; 16], client: [u8; 8], peer: IpAddr) {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         hasher.write(&client);
         hasher.write(&cookie[..8]);
@@ -52,7 +54,6 @@ impl CookieSecret {
         }
         // The hash's octets stand in the order in which its authors write them (RFC 9018 §4.4, appendix A).
         cookie[8..].copy_from_slice(&hasher.finish().to_le_bytes());
-        cookie
     }
 
     /// The server cookie to answer with, and whether the asker has shown one that this secret made for it: then it
@@ -63,8 +64,11 @@ impl CookieSecret {
         let time = u32::from_be_bytes([shown[4], shown[5], shown[6], shown[7]]);
         let age = (now.0 as u32).wrapping_sub(time);
         let in_time = age <= OLDEST || age >= NEWEST.wrapping_neg();
-        let genuine = in_time && same(&shown, &self.with_time(cookie.client, peer, time));
-        if genuine && age < RENEWED { (shown, true) } else { (self.make(cookie.client, peer, now), genuine) }
+        let mut sealed = shown;
+        self.seal(&mut sealed, cookie.client, peer);
+        let genuine = shown[0] == VERSION && in_time && same(&shown, &sealed);
+        let fresh = age < RENEWED || age >= NEWEST.wrapping_neg();
+        if genuine && fresh { (shown, true) } else { (self.make(cookie.client, peer, now), genuine) }
     }
 }
 
@@ -96,21 +100,34 @@ mod tests {
 
     #[test]
     fn the_cookies_of_rfc_9018_appendix_a_come_out() {
-        // A.1, A.2 and A.4.
+        // A.1 to A.4: what the server answers.
         for (secret, client, peer, time, cookie) in [
             (secret(), "2464c4abcf10c957", PEER, 1_559_731_985, "010000005cf79f111f8130c3eee29480"),
-            (secret(), "fc93fc62807ddb86", "203.0.113.203", 1_559_727_985, "010000005cf78f71a314227b6679ebf5"),
+            (secret(), "2464c4abcf10c957", PEER, 1_559_734_385, "010000005cf7a871d4a564a1442aca77"),
+            (secret(), "fc93fc62807ddb86", "203.0.113.203", 1_559_734_700, "010000005cf7a9acf73a7810aca2381e"),
             (
                 CookieSecret::new(octets("445536bcd2513298075a5d379663c962")),
                 "22681ab97d52c298",
                 "2001:db8:220:1:59de:d0f4:8769:82b8",
-                1_559_741_817,
-                "010000005cf7c57926556bd0934c72f8",
+                1_559_741_961,
+                "010000005cf7c609a6bb79d16625507a",
             ),
         ] {
             let made = secret.make(octets(client), peer.parse().unwrap(), UnixSeconds(time));
             assert_eq!(made, octets(cookie), "{client}");
         }
+    }
+
+    #[test]
+    fn the_reserved_octets_may_be_anything_and_are_sealed() {
+        // RFC 9018 A.3: another maker's.
+        let (client, peer) = (octets("fc93fc62807ddb86"), "203.0.113.203".parse().unwrap());
+        let genuine = |shown| {
+            let cookie = QueryCookie { client, server: Some(octets(shown)) };
+            secret().answer(&cookie, peer, UnixSeconds(1_559_727_985)).1
+        };
+        assert!(genuine("01abcdef5cf78f71a314227b6679ebf5"));
+        assert!(!genuine("010000005cf78f71a314227b6679ebf5"));
     }
 
     fn judged(age: i64) -> (bool, bool) {

@@ -190,12 +190,11 @@ impl Writer {
 
     /// Writes a name, its end as a pointer where the same octets stand earlier.
     fn name(&mut self, wire: &[u8]) {
-        let start = self.octets.len();
         let mut rest = wire;
         while let [length @ 1..=63, ..] = *rest {
             let hash = hash(rest);
             if let Some(&earlier) = self.written.get(&hash)
-                && self.stands_at(usize::from(earlier), start, rest)
+                && self.stands_at(usize::from(earlier), rest)
             {
                 return self.u16(0xc000 | earlier);
             }
@@ -210,11 +209,11 @@ impl Writer {
         self.octets.push(0);
     }
 
-    /// Whether the name that begins at `at` and was written in full before `end` is `wire`, in the same spelling.
-    fn stands_at(&self, mut at: usize, end: usize, mut wire: &[u8]) -> bool {
-        let octets = &self.octets[..end];
+    /// Whether the name that begins at `at` is `wire`, in the same spelling. The name that is being written has no end
+    /// yet, so it is never found.
+    fn stands_at(&self, mut at: usize, mut wire: &[u8]) -> bool {
         loop {
-            match *octets.get(at..).unwrap_or_default() {
+            match *self.octets.get(at..).unwrap_or_default() {
                 [0, ..] => return wire == [0],
                 [high @ 0xc0..=0xff, low, ..] => {
                     let target = usize::from(u16::from_be_bytes([high & 0x3f, low]));
@@ -224,7 +223,7 @@ impl Writer {
                     at = target;
                 }
                 [length @ 1..=63, ..] => {
-                    let label = octets.get(at..=at + usize::from(length)).unwrap_or_default();
+                    let label = self.octets.get(at..=at + usize::from(length)).unwrap_or_default();
                     match wire.strip_prefix(label) {
                         Some(rest) if !label.is_empty() => wire = rest,
                         _ => return false,

@@ -187,7 +187,7 @@ impl Message {
     }
 
     /// Reads exactly one message. Names inside the data of well-known types are decompressed (RFC 3597 §4); other data
-    /// is taken as it stands, and judged by who uses it ([`rdata::check`]).
+    /// is taken as it stands, and judged by who uses it ([`rdata::is_well_formed`]).
     ///
     /// # Errors
     /// The first fault, with its offset.

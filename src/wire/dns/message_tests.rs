@@ -96,6 +96,14 @@ fn an_option_longer_than_its_record_is_refused() {
 }
 
 #[test]
+fn options_of_a_version_to_come_are_left_unread() {
+    let opt = Record { rdata: Box::from([0, 10, 0, 2, 1]), ttl: 0x0001_8000, ..Edns::default().to_record(0) };
+    let octets = Message { additionals: vec![opt], ..Message::default() }.encode(512);
+    let edns = Message::parse(&octets).unwrap().edns.unwrap();
+    assert_eq!(edns, Edns { version: 1, dnssec_ok: true, ..Edns::default() });
+}
+
+#[test]
 fn owner_names_are_compressed_without_changing_a_spelling() {
     let mut message = answer("Orders.shop.peak", 2);
     message.answers.push(aaaa("orders.SHOP.peak", 9));
@@ -109,9 +117,9 @@ fn owner_names_are_compressed_without_changing_a_spelling() {
 fn names_in_old_types_are_compressed_and_in_new_ones_are_not() {
     let srv = [&[0, 1, 0, 2, 0, 80][..], name("ns1.peak").wire()].concat();
     let mx = [&[0, 10][..], name("ns1.peak").wire()].concat();
-    let mut message = Message::default();
-    message.answers = vec![ns("peak", "ns1.peak"), Record::new(name("peak"), Type::SRV, 1, srv.clone())];
-    message.answers.push(Record::new(name("peak"), Type::MX, 1, mx));
+    let record = |rtype, rdata: &[u8]| Record::new(name("peak"), rtype, 1, rdata);
+    let answers = vec![ns("peak", "ns1.peak"), record(Type::SRV, &srv), record(Type::MX, &mx)];
+    let message = Message { answers, ..Message::default() };
     let octets = message.encode(512);
     assert_eq!(octets.len(), 12 + (6 + 10 + 6) + (2 + 10 + srv.len()) + (2 + 10 + 4));
     assert_eq!(Message::parse(&octets).unwrap(), message);
@@ -189,15 +197,23 @@ fn missing_additional_records_do_not_truncate_an_answer_and_smaller_ones_are_sti
 }
 
 #[test]
-fn missing_glue_below_a_referral_truncates_and_a_sibling_s_does_not() {
+fn missing_glue_truncates_a_referral_that_needs_it_and_no_other_answer() {
     let referral = |server: &str| {
         let mut message = answer("a.shop.peak", 0);
         message.authorities.push(ns("shop.peak", server));
         message.additionals = (0..20).map(|last| aaaa(server, last)).collect();
-        Message::parse(&message.encode(512)).unwrap()
+        message
     };
-    assert!(referral("ns1.shop.peak").header.truncated);
-    assert!(!referral("ns1.other.peak").header.truncated);
+    let truncated = |message: &Message| Message::parse(&message.encode(512)).unwrap().header.truncated;
+    let in_domain = referral("ns1.shop.peak");
+    assert!(truncated(&in_domain));
+    assert!(!truncated(&referral("ns1.other.peak")), "a sibling's address can be asked for");
+
+    let mut from_the_zone = in_domain.clone();
+    from_the_zone.header.authoritative = true;
+    let mut with_answer = in_domain;
+    with_answer.answers.push(aaaa("a.shop.peak", 1));
+    assert!(!truncated(&from_the_zone) && !truncated(&with_answer));
 }
 
 #[test]
@@ -223,9 +239,9 @@ fn a_limit_out_of_range_counts_as_the_nearest() {
 
 #[test]
 fn names_beyond_the_reach_of_pointers_are_still_right() {
-    let mut message = Message::default();
-    message.answers = (0..600).map(|n| Record::new(name(&format!("n{n}.peak")), Type::TXT, 1, [b'x'; 40])).collect();
-    message.answers.extend((0..600).map(|n| aaaa(&format!("n{n}.late"), 1)));
+    let early = (0..600).map(|n| Record::new(name(&format!("n{n}.peak")), Type::TXT, 1, [b'x'; 40]));
+    let late = (0..600).map(|n| aaaa(&format!("n{n}.late"), 1));
+    let message = Message { answers: early.chain(late).collect(), ..Message::default() };
     assert_eq!(Message::parse(&message.encode(65_535)).unwrap(), message);
 }
 

@@ -31,4 +31,8 @@ pub use rtype::Type;
 pub use text::{Excerpt, Place, TextError, TextFault};
 
 #[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
 mod message_tests;
+#[cfg(test)]
+mod query_tests;

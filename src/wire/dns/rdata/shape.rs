@@ -6,7 +6,7 @@ use crate::wire::dns::cursor::{Reader, WireError};
 
 /// One part of record data.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::wire::dns) enum Part<'a> {
+pub(crate) enum Part<'a> {
     Name(Name),
     Octets(&'a [u8]),
 }
@@ -42,14 +42,14 @@ pub(super) const fn is_known(rtype: Type) -> bool {
 }
 
 /// Whether names in data of this type may be sent compressed: the types of RFC 1035 alone (RFC 3597 §4).
-pub(in crate::wire::dns) const fn may_be_compressed(rtype: Type) -> bool {
+pub(crate) const fn may_be_compressed(rtype: Type) -> bool {
     matches!(rtype, Type::NS | Type::CNAME | Type::PTR | Type::SOA | Type::MX | Type::MINFO)
         || matches!(rtype, Type::MB | Type::MD | Type::MF | Type::MG | Type::MR)
 }
 
 /// The data of a record of this type in uncompressed form, from a reader of exactly that data. No data at all is
 /// left so: updates have such records (RFC 2136 §2.4).
-pub(in crate::wire::dns) fn decompress(rtype: Type, mut data: Reader<'_>) -> Result<Box<[u8]>, WireError> {
+pub(crate) fn decompress(rtype: Type, mut data: Reader<'_>) -> Result<Box<[u8]>, WireError> {
     let Some(shape) = shape(rtype).filter(|_| !data.is_empty()) else { return Ok(data.rest().into()) };
     let at = data.at();
     let mut octets = Vec::new();
@@ -63,7 +63,7 @@ pub(in crate::wire::dns) fn decompress(rtype: Type, mut data: Reader<'_>) -> Res
 }
 
 /// Uncompressed data taken apart; none where it has not the shape of its type, or the type has none.
-pub(in crate::wire::dns) fn split(rtype: Type, data: &[u8]) -> Option<Vec<Part<'_>>> {
+pub(crate) fn split(rtype: Type, data: &[u8]) -> Option<Vec<Part<'_>>> {
     let mut reader = Reader::new(data);
     let parts = parts(shape(rtype)?, &mut reader, Reader::uncompressed_name).ok()?;
     reader.is_empty().then_some(parts)

@@ -1,7 +1,7 @@
 //! Service bindings, SVCB and HTTPS (RFC 9460): the octets, and what a service's record says in them.
 //!
 //! Invariant of [`Svcb`]: keys are strictly ascending, each known key's value has the form of §7, and every mandatory
-//! key is there. The text form is in [`super::svcb_text`].
+//! key is there. The text form is read and written beside it, in `svcb_text`.
 
 use std::fmt;
 use std::str::FromStr;

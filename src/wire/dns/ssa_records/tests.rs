@@ -49,18 +49,19 @@ fn the_example_of_the_specification_is_read_as_it_is_meant() {
 
 #[test]
 fn the_first_source_with_a_rule_counts_and_the_others_are_not_read() {
-    let (svcb, txt, local): (&[_], &[_], &[_]) = (&["1 . key65400=v=ssa1"], &["\"v=ssa1 gen=2\""], &["v=ssa1 gen=3"]);
+    let all =
+        Zone { apl: &[SPACE], svcb: &["1 . key65400=v=ssa1"], txt: &["\"v=ssa1 gen=2\""], local: &["v=ssa1 gen=3"] };
     let without_rule: &[_] = &["1 . port=80"];
-    let cases: [(&[&str], &[&str], &[&str], &str); 6] = [
-        (svcb, txt, local, "v=ssa1"),
-        (&[], txt, local, "v=ssa1 gen=2"),
-        (&[], &[], local, "v=ssa1 gen=3"),
-        (&[], &[], &[], "v=ssa1"),
-        (without_rule, txt, local, "v=ssa1 gen=2"),
-        (without_rule, &[], local, "v=ssa1 gen=3"),
+    let cases = [
+        (Zone { ..all }, "v=ssa1"),
+        (Zone { svcb: &[], ..all }, "v=ssa1 gen=2"),
+        (Zone { svcb: &[], txt: &[], ..all }, "v=ssa1 gen=3"),
+        (Zone { svcb: &[], txt: &[], local: &[], ..all }, "v=ssa1"),
+        (Zone { svcb: without_rule, ..all }, "v=ssa1 gen=2"),
+        (Zone { svcb: without_rule, txt: &[], ..all }, "v=ssa1 gen=3"),
     ];
-    for (svcb, txt, local, rule) in cases {
-        assert_eq!(texts(&Zone { apl: &[SPACE], svcb, txt, local }.published()), [rule]);
+    for (zone, rule) in cases {
+        assert_eq!(texts(&zone.published()), [rule]);
     }
 }
 

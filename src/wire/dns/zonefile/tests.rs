@@ -263,6 +263,12 @@ end SOA ( a
 }
 
 #[test]
+fn a_fault_inside_parentheses_does_not_hide_the_next_line() {
+    let errors = parse("a 5 TXT ( \"open\nb 5 A 192.0.2\n", &name("peak.")).unwrap_err();
+    assert_eq!(errors.iter().map(|it| (it.line, it.column)).collect::<Vec<_>>(), [(1, 11), (2, 7)]);
+}
+
+#[test]
 fn a_name_as_long_as_names_can_be_is_read_and_one_octet_more_is_not() {
     let label = "x".repeat(63);
     let zone = format!("{label}.{label}.{label}.");
