@@ -263,3 +263,6 @@ fn end_of_question(message: &[u8]) -> Option<usize> {
     let end = at + 4;
     (end <= message.len()).then_some(end)
 }
+
+#[cfg(test)]
+mod tests;

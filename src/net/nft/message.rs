@@ -3,6 +3,7 @@
 //! Source: linux/netfilter/nf_tables.h (types and attributes), linux/netfilter/nfnetlink.h (batches).
 
 use super::attributes::{self, Attributes};
+use super::expression::{self, DATA_VALUE};
 use super::lower::{
     Edge, Expression, Lowered, LoweredChain, LoweredRule, LoweredSet, comment_from_user_data, comment_to_user_data,
 };
@@ -164,7 +165,7 @@ fn add_set(table: &str, name: &str, number: u32, set: &LoweredSet) -> Request {
 
 fn add_elements(table: &str, name: &str, edges: &[Edge]) -> Request {
     let list = edges.iter().fold(Attributes::default(), |list, edge| {
-        let key = Attributes::default().bytes(data::VALUE, &edge.key);
+        let key = Attributes::default().bytes(DATA_VALUE, &edge.key);
         let element = Attributes::default().nest(element::KEY, key);
         let element = if edge.ends { element.number(element::FLAGS, element::INTERVAL_END) } else { element };
         list.nest(LIST_ITEM, element)
@@ -187,11 +188,10 @@ fn add_chain(table: &str, name: &str, chain: &LoweredChain) -> Request {
 }
 
 fn add_rule(table: &str, chain: &str, rule: &LoweredRule) -> Request {
-    let list = rule.expressions.iter().fold(Attributes::default(), |list, expression| {
-        let (name, data) = encode(expression);
-        let item = Attributes::default().text(expr::NAME, name).nest(expr::DATA, data);
-        list.nest(LIST_ITEM, item)
-    });
+    let list = rule
+        .expressions
+        .iter()
+        .fold(Attributes::default(), |list, expression| list.nest(LIST_ITEM, expression::encode(expression)));
     let mut attributes =
         Attributes::default().text(rule::TABLE, table).text(rule::CHAIN, chain).nest(rule::EXPRESSIONS, list);
     if !rule.comment.is_empty() {
@@ -271,146 +271,8 @@ mod rule {
     pub(super) const USER_DATA: u16 = 7;
 }
 
-/// Attributes of an expression, and of each kind of them.
-mod expr {
-    pub(super) const NAME: u16 = 1;
-    pub(super) const DATA: u16 = 2;
-}
-
 /// An item of any list, NFTA_LIST_ELEM.
 const LIST_ITEM: u16 = 1;
-
-/// Attributes of data.
-mod data {
-    pub(super) const VALUE: u16 = 1;
-    pub(super) const VERDICT: u16 = 2;
-    /// Inside a verdict.
-    pub(super) const CODE: u16 = 1;
-}
-
-/// The register that everything goes through, NFT_REG_1, and the one of verdicts.
-const REGISTER: u32 = 1;
-const VERDICT_REGISTER: u32 = 0;
-const CODE_DROP: u32 = 0;
-const CODE_ACCEPT: u32 = 1;
-/// NFT_CMP_EQ and NFT_CMP_NEQ.
-const EQUAL: u32 = 0;
-const NOT_EQUAL: u32 = 1;
-/// NFT_BYTEORDER_HTON.
-const HOST_TO_NETWORK: u32 = 1;
-/// NFT_REJECT_ICMPX_UNREACH, and NFT_REJECT_ICMPX_PORT_UNREACH.
-const REJECT_ICMPX: u32 = 2;
-const PORT_UNREACHABLE: u8 = 1;
-/// NF_NAT_RANGE_PROTO_SPECIFIED: kernels before 5.18 do not infer it.
-const PORT_GIVEN: u32 = 2;
-
-/// An expression's name and attributes.
-fn encode(expression: &Expression) -> (&str, Attributes) {
-    let new = Attributes::default;
-    let value = |octets: &[u8]| new().bytes(data::VALUE, octets);
-    let verdict = |code| {
-        let verdict = new().nest(data::VERDICT, new().number(data::CODE, code));
-        ("immediate", new().number(1, VERDICT_REGISTER).nest(2, verdict))
-    };
-    match expression {
-        Expression::Meta(key) => ("meta", new().number(1, REGISTER).number(2, *key)),
-        Expression::Payload { base, offset, len } => {
-            ("payload", new().number(1, REGISTER).number(2, *base).number(3, *offset).number(4, *len))
-        }
-        Expression::Mask(mask) => {
-            let len = u32::try_from(mask.len()).unwrap_or(u32::MAX);
-            let zero = vec![0; mask.len()];
-            let registers = new().number(1, REGISTER).number(2, REGISTER).number(3, len);
-            ("bitwise", registers.nest(4, value(mask)).nest(5, value(&zero)))
-        }
-        Expression::ToNetworkOrder => {
-            let registers = new().number(1, REGISTER).number(2, REGISTER);
-            ("byteorder", registers.number(3, HOST_TO_NETWORK).number(4, 4).number(5, 4))
-        }
-        Expression::Compare { negated, value: against } => {
-            let operator = if *negated { NOT_EQUAL } else { EQUAL };
-            ("cmp", new().number(1, REGISTER).number(2, operator).nest(3, value(against)))
-        }
-        Expression::Lookup(set) => ("lookup", new().text(1, set).number(2, REGISTER)),
-        Expression::Load(octets) => ("immediate", new().number(1, REGISTER).nest(2, value(octets))),
-        Expression::Accept => verdict(CODE_ACCEPT),
-        Expression::Drop => verdict(CODE_DROP),
-        Expression::Reject => ("reject", new().number(1, REJECT_ICMPX).bytes(2, &[PORT_UNREACHABLE])),
-        Expression::Redirect => ("redir", new().number(1, REGISTER).number(3, PORT_GIVEN)),
-        Expression::Foreign(name) => (name, new()),
-    }
-}
-
-/// The inverse of [`encode`]. Anything that it would not write is foreign.
-fn decode(item: &[u8]) -> Expression {
-    let name = attributes::find(item, expr::NAME).map(attributes::text).unwrap_or_default();
-    let data = attributes::find(item, expr::DATA).unwrap_or_default();
-    read_known(&name, data).unwrap_or(Expression::Foreign(name))
-}
-
-fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
-    let number = |kind| attributes::find(from, kind).and_then(attributes::number);
-    let value = |kind| attributes::find(attributes::find(from, kind)?, data::VALUE).map(<[u8]>::to_vec);
-    let register = |kind| (number(kind)? == REGISTER).then_some(());
-    match name {
-        "meta" => {
-            register(1)?;
-            Some(Expression::Meta(number(2)?))
-        }
-        "payload" => {
-            register(1)?;
-            Some(Expression::Payload { base: number(2)?, offset: number(3)?, len: number(4)? })
-        }
-        "bitwise" => {
-            register(1)?;
-            register(2)?;
-            let untouched = value(5)?.iter().all(|octet| *octet == 0);
-            let masks = number(6).is_none_or(|operation| operation == 0);
-            (untouched && masks).then_some(Expression::Mask(value(4)?))
-        }
-        "byteorder" => {
-            register(1)?;
-            register(2)?;
-            ((number(3)?, number(4)?, number(5)?) == (HOST_TO_NETWORK, 4, 4)).then_some(Expression::ToNetworkOrder)
-        }
-        "cmp" => {
-            register(1)?;
-            let negated = match number(2)? {
-                EQUAL => false,
-                NOT_EQUAL => true,
-                _ => return None,
-            };
-            Some(Expression::Compare { negated, value: value(3)? })
-        }
-        "lookup" => {
-            register(2)?;
-            let plain = number(3).is_none() && number(5).is_none_or(|flags| flags == 0);
-            plain.then_some(Expression::Lookup(attributes::text(attributes::find(from, 1)?)))
-        }
-        "immediate" if number(1)? == VERDICT_REGISTER => {
-            let verdict = attributes::find(attributes::find(from, 2)?, data::VERDICT)?;
-            match attributes::number(attributes::find(verdict, data::CODE)?)? {
-                CODE_ACCEPT => Some(Expression::Accept),
-                CODE_DROP => Some(Expression::Drop),
-                _ => None,
-            }
-        }
-        "immediate" => {
-            register(1)?;
-            Some(Expression::Load(value(2)?))
-        }
-        "reject" => {
-            let code = attributes::find(from, 2)?.first().copied()?;
-            ((number(1)?, code) == (REJECT_ICMPX, PORT_UNREACHABLE)).then_some(Expression::Reject)
-        }
-        "redir" => {
-            register(1)?;
-            let one_port = number(2).is_none_or(|end| end == REGISTER);
-            (one_port && number(3)? == PORT_GIVEN).then_some(Expression::Redirect)
-        }
-        _ => None,
-    }
-}
 
 /// What a listed message is about, as far as it is in the table called `table`. `body` follows its header.
 pub(super) fn read_chain(table: &str, body: &[u8]) -> Option<(String, LoweredChain)> {
@@ -438,7 +300,7 @@ pub(super) fn read_rule(table: &str, body: &[u8]) -> Option<(String, LoweredRule
     }
     let list = of(rule::EXPRESSIONS).unwrap_or_default();
     let read = LoweredRule {
-        expressions: attributes::read(list).map(|(_, item)| decode(item)).collect(),
+        expressions: attributes::read(list).map(|(_, item)| expression::decode(item)).collect(),
         comment: of(rule::USER_DATA).map(comment_from_user_data).unwrap_or_default(),
     };
     Some((attributes::text(of(rule::CHAIN)?), read))
@@ -467,7 +329,7 @@ pub(super) fn read_elements(body: &[u8]) -> Vec<Edge> {
     let list = attributes::find(attributes, elements::ELEMENTS).unwrap_or_default();
     let edge = |item| {
         let flags = attributes::find(item, element::FLAGS).and_then(attributes::number).unwrap_or(0);
-        let key = attributes::find(attributes::find(item, element::KEY)?, data::VALUE)?;
+        let key = attributes::find(attributes::find(item, element::KEY)?, DATA_VALUE)?;
         Some(Edge { key: key.to_vec(), ends: flags & element::INTERVAL_END != 0 })
     };
     let means_something = |edge: &Edge| !edge.ends || edge.key.iter().any(|octet| *octet != 0);
@@ -545,7 +407,7 @@ mod tests {
         #[test]
         fn no_octets_from_the_kernel_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = (read_chain("t", &octets), read_rule("t", &octets), read_set("t", &octets));
-            let _ = (read_elements(&octets), read_generation(&octets), decode(&octets));
+            let _ = (read_elements(&octets), read_generation(&octets), expression::decode(&octets));
         }
     }
 }

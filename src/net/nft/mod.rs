@@ -17,6 +17,7 @@
 //! Source: linux/netfilter/nf_tables.h and nfnetlink.h; nft(8).
 
 mod attributes;
+mod expression;
 mod lower;
 mod message;
 mod ruleset;

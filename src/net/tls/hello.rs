@@ -24,7 +24,7 @@ pub enum First {
 
 /// A ClientHello and the connection it came on. Nothing has been answered yet.
 pub struct Hello {
-    accepted: Accepted,
+    accepted: Box<Accepted>,
     tcp: TcpStream,
     octets: Vec<u8>,
 }
@@ -74,7 +74,7 @@ pub async fn first_octets(mut tcp: TcpStream) -> Result<First, HelloError> {
         }
         feed(&mut acceptor, &octets[seen..])?;
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(First::Tls(Hello { accepted, tcp, octets })),
+            Ok(Some(accepted)) => return Ok(First::Tls(Hello { accepted: Box::new(accepted), tcp, octets })),
             Ok(None) if octets.len() > LONGEST_HELLO => return Err(HelloError::TooLong),
             Ok(None) => {}
             Err((cause, _alert)) => return Err(HelloError::Malformed(cause)),
@@ -114,7 +114,7 @@ impl Hello {
     }
 
     pub(super) fn into_accepted(self) -> (Accepted, TcpStream) {
-        (self.accepted, self.tcp)
+        (*self.accepted, self.tcp)
     }
 }
 

@@ -274,11 +274,11 @@ impl Outbound {
 /// The next candidate; on a thread of its own where computing it is work.
 async fn next(mut candidates: Candidates) -> (Candidates, Result<Option<Picked>, NoCandidate>) {
     if !candidates.are_heavy() {
-        let picked = candidates.next();
+        let picked = candidates.pick();
         return (candidates, picked);
     }
     let working = tokio::task::spawn_blocking(move || {
-        let picked = candidates.next();
+        let picked = candidates.pick();
         (candidates, picked)
     });
     match working.await {

@@ -14,6 +14,8 @@ use crate::sidecar::secrets::Secrets;
 
 /// The most addresses that are tried for one connection.
 const MOST_ATTEMPTS: usize = 16;
+/// How often each replica is drawn for before there is no address left that has not been tried.
+const MOST_DRAWS: u128 = 8;
 /// From this many bits of work on, computing an address may take longer than other connections should wait.
 const HEAVY_WORK_BITS: u8 = 10;
 
@@ -155,7 +157,7 @@ impl Candidates {
     ///
     /// # Errors
     /// Why no replica has any address, when that is so.
-    pub fn next(&mut self) -> Result<Option<Picked>, NoCandidate> {
+    pub fn pick(&mut self) -> Result<Option<Picked>, NoCandidate> {
         if self.tried.len() >= MOST_ATTEMPTS {
             return Ok(None);
         }
@@ -166,8 +168,8 @@ impl Candidates {
         }
         let replicas = u128::from(self.rule().replicas());
         let mut failure = None;
-        // Two rounds without a new address mean that there is none worth waiting for.
-        for _ in 0..2 * replicas {
+        let draws = if self.are_heavy() { 1 } else { MOST_DRAWS };
+        for _ in 0..draws * replicas {
             let replica = (self.turn % replicas) as u8;
             self.turn += 1;
             match self.compute(replica) {
@@ -243,9 +245,9 @@ mod tests {
         static DRAWS: Cell<u128> = const { Cell::new(0) };
     }
 
-    /// Counts up, so that successive draws differ and tests repeat.
+    /// Successive draws differ in every part, and tests repeat.
     fn counting() -> u128 {
-        DRAWS.replace(DRAWS.get() + 1)
+        DRAWS.replace(DRAWS.get() + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
     }
 
     fn called(rules: &[&str]) -> Called {
@@ -266,7 +268,7 @@ mod tests {
     fn random_candidates_go_on_until_sixteen_were_tried_and_none_comes_twice() {
         let mut candidates = candidates(&called(&["v=ssa1 layout=random:64"]));
         let mut seen = Vec::new();
-        while let Some(picked) = candidates.next().unwrap() {
+        while let Some(picked) = candidates.pick().unwrap() {
             seen.push(*picked.destination_v6().ip());
         }
         assert_eq!(seen.len(), MOST_ATTEMPTS);
@@ -278,19 +280,19 @@ mod tests {
     #[test]
     fn a_rule_without_chance_has_one_candidate_for_each_replica() {
         let mut one = candidates(&called(&["v=ssa1 layout=source-hash:64/128"]));
-        let picked = one.next().unwrap().unwrap();
+        let picked = one.pick().unwrap().unwrap();
         assert_eq!((picked.source(), picked.destination().port()), (SOURCE, 80));
-        assert_eq!(one.next().unwrap(), None);
+        assert_eq!(one.pick().unwrap(), None);
 
         let mut several = candidates(&called(&["v=ssa1 layout=content-hash:64 replicas=3"]));
-        let tried = std::iter::from_fn(|| several.next().unwrap()).count();
+        let tried = std::iter::from_fn(|| several.pick().unwrap()).count();
         assert_eq!(tried, 3);
     }
 
     #[test]
     fn the_largest_generation_in_force_decides_and_is_named() {
         let called = called(&["v=ssa1 gen=1", "v=ssa1 gen=2", "v=ssa1 gen=3 from=2000"]);
-        assert_eq!(candidates(&called).next().unwrap().unwrap().generation(), 2);
+        assert_eq!(candidates(&called).pick().unwrap().unwrap().generation(), 2);
     }
 
     #[test]
@@ -304,7 +306,7 @@ mod tests {
     #[test]
     fn a_rule_that_hops_with_a_secret_we_lack_is_an_error_that_names_it() {
         let called = called(&["v=ssa1 layout=hop:64 secret=blue"]);
-        let error = candidates(&called).next().unwrap_err();
+        let error = candidates(&called).pick().unwrap_err();
         assert_eq!(error.reason(), "secret-unknown");
         assert!(error.to_string().contains("blue"));
     }
@@ -314,10 +316,10 @@ mod tests {
         let mut called = called(&["v=ssa1 layout=fixed:32/7,random:32"]);
         let dialled = |text: &str| Some(text.parse::<Ipv6Addr>().unwrap());
         called.dialled = dialled("2001:db8:5:1:0:7:1234:5678");
-        let first = candidates(&called).next().unwrap().unwrap();
+        let first = candidates(&called).pick().unwrap().unwrap();
         assert_eq!(Some(*first.destination_v6().ip()), called.dialled);
         called.dialled = dialled("2001:db8:5:1::1");
-        let first = candidates(&called).next().unwrap().unwrap();
+        let first = candidates(&called).pick().unwrap().unwrap();
         assert_ne!(Some(*first.destination_v6().ip()), called.dialled);
     }
 
@@ -325,19 +327,19 @@ mod tests {
     fn the_label_by_which_a_service_was_called_is_its_content_key() {
         let mut called = called(&["v=ssa1 layout=content:64 content=label"]);
         called.asked = "CAFE.orders.shop.peak".parse().unwrap();
-        let picked = candidates(&called).next().unwrap().unwrap();
+        let picked = candidates(&called).pick().unwrap().unwrap();
         assert_eq!(picked.destination_v6().ip().to_string(), "2001:db8:5:1:cafe::");
         called.asked = "a.cafe.orders.shop.peak".parse().unwrap();
-        assert_eq!(candidates(&called).next().unwrap_err().reason(), "content-not-hex");
+        assert_eq!(candidates(&called).pick().unwrap_err().reason(), "content-not-hex");
     }
 
     #[test]
     fn a_new_source_gives_new_addresses() {
         let called = called(&["v=ssa1 layout=source-hash:64/128"]);
         let mut candidates = candidates(&called);
-        let first = candidates.next().unwrap().unwrap();
+        let first = candidates.pick().unwrap().unwrap();
         candidates.come_from("2001:db8:1::11".parse().unwrap());
-        let second = candidates.next().unwrap().unwrap();
+        let second = candidates.pick().unwrap().unwrap();
         assert_ne!(first.destination(), second.destination());
     }
 }

@@ -1,8 +1,8 @@
 //! Fifth phase: a connection on which the service knows who calls.
 //!
-//! The room where the token modes live side by side: [`Way::of`] says which one a rule asks for, each mode has its
-//! module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it never falls back to a
-//! weaker one.
+//! The room where the token modes live side by side: [`mode`] says which one a rule asks for, [`Way`] holds what it
+//! needs, each mode has its module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it
+//! never falls back to a weaker one.
 
 mod pp2;
 
@@ -121,11 +121,9 @@ impl AttemptError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TimedOut { .. } => "server-timed-out",
-            Self::Connect { cause, .. } => match cause.kind() {
-                io::ErrorKind::ConnectionRefused => "server-refused",
-                io::ErrorKind::PermissionDenied => "mark-not-permitted",
-                _ => "server-unreachable",
-            },
+            Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused => "server-refused",
+            Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => "mark-not-permitted",
+            Self::Connect { .. } => "server-unreachable",
             Self::Source { .. } => "source-changed",
             Self::Tls { cause, .. } => cause.reason(),
             Self::Header(_) => "token-too-long",
@@ -159,10 +157,8 @@ pub async fn open(
 }
 
 fn failed(dst: SocketAddr, cause: io::Error) -> AttemptError {
-    match cause.kind() {
-        io::ErrorKind::TimedOut => AttemptError::TimedOut { dst },
-        _ => AttemptError::Connect { dst, cause },
-    }
+    let timed_out = cause.kind() == io::ErrorKind::TimedOut;
+    if timed_out { AttemptError::TimedOut { dst } } else { AttemptError::Connect { dst, cause } }
 }
 
 /// The server will hold the destination against the source it sees.

@@ -60,8 +60,10 @@ impl Directory {
     /// The service that `name` leads to, counted.
     pub(super) async fn find(&self, name: &Name) -> Result<Found, ResolveError> {
         let found = self.search(name).await;
-        let outcome = found.as_ref().map_or_else(ResolveError::reason, |_| "service");
-        self.metrics.lookups.increment(&Outcome(outcome));
+        match &found {
+            Ok(_) => self.metrics.found.increment(),
+            Err(error) => self.metrics.lookups.increment(&Outcome(error.reason())),
+        }
         found
     }
 

@@ -17,6 +17,8 @@ impl Label for Outcome {
 /// The resolver's counters. Build it once per registry.
 #[derive(Clone, Debug)]
 pub struct ResolveMetrics {
+    /// Lookups that gave a service: one a connection, so without a search by label.
+    pub(super) found: Counter,
     pub(super) lookups: Counters<Outcome>,
     pub(super) cache_hits: Counter,
     pub(super) questions: Counter,
@@ -30,11 +32,13 @@ impl ResolveMetrics {
     /// Registers the counters.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
+        let lookups = registry.counters(
+            "funicular_resolver_lookups_total",
+            "Names looked up, by what came of it: a service, or why none.",
+        );
         Self {
-            lookups: registry.counters(
-                "funicular_resolver_lookups_total",
-                "Names looked up, by what came of it: a service, or why none.",
-            ),
+            found: lookups.with(&Outcome("service")),
+            lookups,
             cache_hits: registry
                 .counter("funicular_resolver_cache_hits_total", "Lookups answered without asking any name server."),
             questions: registry.counter("funicular_resolver_questions_total", "Questions sent to Peak's name servers."),

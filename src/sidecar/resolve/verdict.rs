@@ -180,3 +180,6 @@ impl Unusable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,12 +221,12 @@ impl Walker {
             authority = match (asked, authority) {
                 (Ok(Verdict::Referral(delegation)), _) => self.follow(delegation),
                 (Ok(verdict), _) => return Ok(self.remember(name, rtype, verdict)),
-                (Err(_), Authority::Delegated { delegation, remembered: true }) => {
+                (Err(_), Authority::Delegated { delegation, remembered: true }) if nested == 0 => {
                     // The cluster may have moved its name servers since; those above know.
                     self.delegations.lock().remove(&delegation.zone);
                     self.start(name)
                 }
-                (Err(error), Authority::Delegated { remembered: false, .. } | Authority::Main(_)) => return Err(error),
+                (Err(error), Authority::Delegated { .. } | Authority::Main(_)) => return Err(error),
             };
         }
     }
