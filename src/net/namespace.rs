@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
@@ -131,8 +131,13 @@ fn sysctl_path(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
-/// Gives the calling thread its own mounts and lays `overlays` over them.
-fn own_mounts(overlays: &[Overlay]) -> io::Result<()> {
+/// Gives the calling thread its own mounts, unseen by all others, and lays `overlays` over them.
+///
+/// Never call it on a thread that a runtime or a pool owns.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; `ENOENT` when an overlay's file is missing.
+pub fn own_mounts(overlays: &[Overlay]) -> io::Result<()> {
     sys::unshare(Fresh::Mounts)?;
     // Else the mounts would appear outside as well.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -140,6 +145,25 @@ fn own_mounts(overlays: &[Overlay]) -> io::Result<()> {
         mount_bind(source, target)?;
     }
     Ok(())
+}
+
+/// Makes the next process that this one starts the first of a PID namespace: when it ends, however it ends, the kernel
+/// kills every process that it started. From then on this process can start no thread.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `ENOSPC` at the limit.
+pub fn own_processes() -> io::Result<()> {
+    sys::unshare(Fresh::Processes)
+}
+
+/// Mounts an empty folder in memory over `place`, for its owner alone. Give the thread its own mounts first
+/// ([`own_mounts`]).
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `ENOENT` when there is no such place.
+pub fn mount_memory(place: &Path) -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", place, "tmpfs", flags, Some(c"mode=0700")).map_err(Into::into)
 }
 
 /// Runs `work` on a thread that ends with it, so that nobody inherits the namespaces it moves to.

@@ -1,0 +1,79 @@
+//! A running site for a test, and what tests do with it over and over.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use funicular::demo::bed::Pod;
+use funicular::demo::plan::{CLIENT, ORDERS, Service};
+use funicular::demo::probe::{self, Attempt};
+use funicular::demo::process::PodCommand;
+use funicular::demo::programs;
+use funicular::demo::site::{Options, Site};
+use tempfile::TempDir;
+
+/// A site with its folder, which goes after it.
+pub(crate) struct Town {
+    pub(crate) site: Site,
+    _folder: TempDir,
+}
+
+/// Builds a site; `second_peak` gives the apex zone two name servers.
+pub(crate) fn town(second_peak: bool) -> Town {
+    let folder = tempfile::tempdir().unwrap();
+    let exe = PathBuf::from(env!("CARGO_BIN_EXE_funicular"));
+    let options = Options { exe, folder: folder.path().to_owned(), second_peak };
+    let site = Site::build(&options, &mut |_| ()).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    Town { site, _folder: folder }
+}
+
+/// Where a program is; a missing one fails the test, since tests/run installs them all.
+pub(crate) fn program(name: &str) -> PathBuf {
+    programs::find(name).unwrap_or_else(|| panic!("{name} is not installed; tests/run installs it"))
+}
+
+/// curl with none of the user's settings.
+pub(crate) fn curl(pod: &Pod, arguments: &[&str]) -> PodCommand {
+    pod.command(program("curl")).args(["-q", "-sS", "--noproxy", "*", "-m", "20"]).args(arguments)
+}
+
+/// What the client's own sidecar would send to a pod, by hand.
+pub(crate) fn honest(site: &Site, service: &Service, pod: usize, token: &str) -> Attempt {
+    let destination = probe::address_at(service, CLIENT.address(), pod).expect("each pod owns a third of the space");
+    Attempt::honest(service, destination, site.ca(), token.to_owned())
+}
+
+/// Waits until `holds`; what is waited for happens in another process, which gives no other sign.
+pub(crate) fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come true within {} s", limit.as_secs());
+        std::thread::yield_now();
+    }
+}
+
+/// Writes a script into the site's folder.
+pub(crate) fn script(site: &Site, name: &str, text: &str) -> PathBuf {
+    let path: &Path = site.folder();
+    let path = path.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The pods that answered, one word each; everything must have been answered with 200.
+pub(crate) fn answers(output: &str) -> Vec<String> {
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let pairs = words.chunks(2).map(|pair| match pair {
+        [pod, "200"] => (*pod).to_owned(),
+        other => panic!("{other:?} in {output}"),
+    });
+    pairs.collect()
+}
+
+const EACH_ITS_CONNECTION: [&str; 4] = ["-H", "Connection: close", "-w", " %{http_code}\\n"];
+
+/// The pods that answered `count` requests to the service, a connection each; all must be answered.
+pub(crate) fn fetch(site: &Site, count: usize, extra: &[&str]) -> Vec<String> {
+    let url = format!("http://{}/?[1-{count}]", ORDERS.name);
+    let output = curl(site.client(), &EACH_ITS_CONNECTION).args(extra).arg(&url).run().unwrap();
+    answers(&output)
+}
