@@ -165,7 +165,7 @@ impl Stage {
     /// Text before the first step; nothing in JSON.
     pub(super) fn prologue(&mut self, text: &str) {
         if self.format == Format::Text {
-            emit(&format!("{}\n", wrap(text, 0)));
+            emit(&wrap(text, 0));
         }
     }
 
