@@ -326,6 +326,29 @@ fn every_sample_is_known_to_these_tests() {
     assert_eq!(names, ["peak.yaml", "sidecar.yaml"]);
 }
 
+proptest::proptest! {
+    /// Whatever stands in a file, reading it ends with a configuration or with faults that can be told.
+    #[test]
+    fn no_text_is_too_strange_to_be_refused(text in "[ -~\\n\\t{}\\[\\]:,&*!|>'\"%@`#-]{0,200}|\\PC{0,60}") {
+        if let Err(faults) = read(&text) {
+            proptest::prop_assert!(!faults.to_string().is_empty());
+        }
+    }
+
+    /// The same for what is nearly right.
+    #[test]
+    fn no_slip_in_the_sample_is_too_strange(at in 0_usize..4_000, put in "[ -~\\n]{0,3}", cut in 0_usize..4) {
+        let sample = std::fs::read_to_string(sample("sidecar.yaml")).unwrap();
+        let chars: Vec<char> = sample.chars().collect();
+        let at = at.min(chars.len());
+        let rest = chars.get(at + cut..).unwrap_or_default();
+        let text: String = chars[..at].iter().copied().chain(put.chars()).chain(rest.iter().copied()).collect();
+        if let Err(faults) = read(&text) {
+            proptest::prop_assert!(!faults.to_string().is_empty());
+        }
+    }
+}
+
 /// Runs the program with nothing in its environment.
 fn funicular(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output =

@@ -115,7 +115,7 @@ impl Allowance {
 
 /// Reads until it is clear what the connection begins with. `may_be_silent` where a client may wait for the server.
 pub(super) async fn begun(tcp: TcpStream, allowance: Allowance, may_be_silent: bool) -> Result<Begun, AcceptError> {
-    if may_be_silent && timeout(SILENCE, tcp.readable()).await.is_err() {
+    if may_be_silent && timeout(SILENCE, tcp.peek(&mut [0])).await.is_err() {
         return Ok(Begun::Plaintext(tcp, Vec::new()));
     }
     let first = timeout_at(allowance.until, tls::first_octets(tcp));
