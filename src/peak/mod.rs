@@ -19,12 +19,16 @@ use crate::config::peak::Peak;
 use crate::config::{self, Loaded, Sources};
 use crate::model::Name;
 use crate::model::zone::{Seed, Zones};
+use crate::net::listen;
+use crate::ops::admin::{self, Audience, Reply, Shown};
+use crate::ops::drain::Drain;
 use crate::ops::logging::{self, Format, Logging};
-use crate::ops::metrics::Registry;
+use crate::ops::metrics::{Counters, Registry};
+use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
-use crate::ops::{drain::Drain, entropy, ready::Ready};
+use crate::ops::{entropy, process};
 use dns::{Limits, Served, Server, Tallies, TcpLimits};
-use zones::ZoneSource;
+use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
@@ -126,25 +130,63 @@ fn first_zones(sources: &[ZoneSource]) -> Option<Served> {
 async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, logging: Logging) -> anyhow::Result<()> {
     let peak = &loaded.value;
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let (ready, drain) = (Ready::new(), Drain::new());
+    let (ready, drain, metrics, tallies) = (Ready::new(), Arc::new(Drain::new()), Registry::new(), Tallies::default());
     let listening = ready.task("dns-listening");
-    let tallies = Tallies::default();
+    let reloads = zones::register(&metrics, &served);
     let server = Server::start(peak.listen, &served, limits(peak), &tallies)?;
-    let metrics = Registry::new();
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
+    process::register(&metrics);
+    let shown = Shown {
+        ready: ready.clone(),
+        metrics,
+        logging,
+        config: {
+            let effective = loaded.effective();
+            move || effective.clone()
+        },
+        drain: {
+            let drain = Arc::clone(&drain);
+            move || drain.begin()
+        },
+    };
+    start_admin(peak.admin.as_ref(), shown, &served)?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
-    let _ = (&logging, &drain);
+    let mut stopping = drain.watch();
     loop {
-        match signals.next().await {
-            Wish::Reload => reload(sources, &served).await,
+        let wish = tokio::select! {
+            wish = signals.next() => wish,
+            () = stopping.graceful() => Wish::Stop,
+        };
+        match wish {
+            Wish::Reload => reload(sources, &served, &reloads).await,
             Wish::Stop => break,
         }
     }
     ready.stop();
     tracing::info!("stopping");
     server.stop();
+    Ok(())
+}
+
+/// Serves the admin port and the port for metrics and health, where they are configured.
+fn start_admin<C, D>(admin: Option<&config::common::Admin>, shown: Shown<C, D>, served: &Served) -> anyhow::Result<()>
+where
+    C: Fn() -> serde_json::Value + Send + Sync + 'static,
+    D: Fn() + Send + Sync + 'static,
+{
+    let Some(admin) = admin else { return Ok(()) };
+    let listen = |addr: SocketAddr| listen::tcp(addr).with_context(|| format!("cannot listen on {addr}"));
+    let health = admin::health(&shown.ready, &shown.metrics);
+    let metrics = listen(admin.metrics)?;
+    let everything = listen(admin.listen)?;
+    tracing::info!(admin = %everything.local_addr()?, metrics = %metrics.local_addr()?, "admin ports are open");
+    let served = Arc::clone(served);
+    let routes = admin::routes(shown).get("/zones", move |_| Reply::json(&zones::list(&served.load())));
+    let audience = if admin.listen.ip().is_loopback() { Audience::Loopback } else { Audience::Network };
+    tokio::spawn(admin::serve(everything, routes, audience));
+    tokio::spawn(admin::serve(metrics, health, Audience::Network));
     Ok(())
 }
 
@@ -162,7 +204,7 @@ fn limits(peak: &Peak) -> Limits {
 }
 
 /// Reads all zone files again and serves what they hold now; of a faulty one the zone stays as it was.
-async fn reload(sources: &[ZoneSource], served: &Served) {
+async fn reload(sources: &[ZoneSource], served: &Served, reloads: &Counters<Outcome>) {
     for source in sources {
         let (job, seed) = (source.clone(), served.load().seed());
         // A large file takes its time, and the admin port should answer meanwhile.
@@ -173,8 +215,10 @@ async fn reload(sources: &[ZoneSource], served: &Served) {
                 let mut zones = Zones::clone(&served.load());
                 zones.insert(zone);
                 served.store(Arc::new(zones));
+                reloads.increment(&Outcome::Loaded);
             }
             Ok(Err(faults)) => {
+                reloads.increment(&Outcome::Faulty);
                 tracing::error!(
                     zone = %source.apex,
                     faults = faults.count(),

@@ -54,13 +54,14 @@ pub(crate) enum ServerError {
     Worker(#[source] io::Error),
 }
 
+/// What whoever started it can do.
 fn hint(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrInUse => "; another program answers there",
-        io::ErrorKind::AddrNotAvailable => "; the address is not this machine's",
-        _ => "",
-    }
+    const HINTS: [(io::ErrorKind, &str); 3] = [
+        (io::ErrorKind::PermissionDenied, "; ports below 1024 need CAP_NET_BIND_SERVICE"),
+        (io::ErrorKind::AddrInUse, "; another program answers there"),
+        (io::ErrorKind::AddrNotAvailable, "; the address is not this machine's"),
+    ];
+    HINTS.into_iter().find(|(kind, _)| *kind == cause.kind()).map_or("", |(_, hint)| hint)
 }
 
 /// What is served: the zones now, replaceable at any time.
