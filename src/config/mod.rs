@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A key is declared once, by `section!`: its type, its meaning and its default serve reading, overriding,
-//! the JSON Schema ([`schema`]) and the manual's reference ([`reference`]). Unknown keys are refused, all faults are
+//! the JSON Schema ([`schema()`]) and the manual's reference ([`reference()`]). Unknown keys are refused, all faults are
 //! reported together, and every setting in effect knows where it comes from. Nothing here opens the files that settings
 //! name: [`Sources::look_at_files`] only looks whether they could be.
 

@@ -67,6 +67,8 @@ pub struct Link {
     pub name: String,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it carries, as far as the kernel has noticed: it is up, and so is the other end of its cable.
+    pub carries: bool,
 }
 
 /// What becomes of packets that a route matches.
