@@ -22,10 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Program {
     /// Answers every HTTP request with its own name.
+    #[command(hide = true)]
     Serve(Serve),
     /// Fetches a URL over and over, a connection each, and prints body and status.
+    #[command(hide = true)]
     Fetch(Fetch),
     /// Runs a program that dies with its parent.
+    #[command(hide = true)]
     Exec(Exec),
 }
 

@@ -212,7 +212,7 @@ pub(super) fn commands(site: &Site, rootless: bool) -> Vec<(&'static str, String
         commands.insert(1, ("what a program is told", format!("{client} {getent} ahosts {}", ORDERS.name)));
     }
     if tools.curl.is_some() {
-        let metrics = format!("{client} {fetch} http://[::1]:{METRICS_PORT}/metrics");
+        let metrics = format!("{client} {fetch} 'http://[::1]:{METRICS_PORT}/metrics'");
         commands.push(("what the client's sidecar counts", metrics));
     }
     if let Some(nft) = programs::find("nft") {
