@@ -1,4 +1,6 @@
 //! The manual's reference of a role's settings, made from their declaration.
+//!
+//! What keys hold is told in plain words, in which a bracket would begin a link.
 
 use std::fmt::Write;
 

@@ -2,12 +2,15 @@
 //!
 //! Every test has a pod of its own and the world outside it. They need CAP_NET_ADMIN, as root or inside
 //! `unshare -Urnm`, where one user and one group are all there is: so "the sidecar's user" is the test's own.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod bed;
 
 use std::io::ErrorKind;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+
+use futures_util::future::join_all;
 
 use bed::{Bed, DUAL, POD4, POD6, SERVICE, Shape, dial, run, succeeded};
 
@@ -128,15 +131,16 @@ async fn a_skipped_user_is_left_alone_dns_included() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "needs CAP_NET_ADMIN"]
 async fn stand_ins_can_be_dialled_from_any_pod_with_the_pod_s_own_address() {
-    for (shape, source4, source6) in [
+    let shapes = [
         (DUAL, POD4, POD6),
         (Shape { default_routes: false, ..DUAL }, POD4, POD6),
         (Shape { ipv6: false, ..DUAL }, POD4, "::1"),
         (Shape { ipv6: false, default_routes: false, ..DUAL }, POD4, "::1"),
         (Shape { ipv4: false, ..DUAL }, "127.0.0.1", POD6),
         (Shape { ipv4: false, ipv6: false, default_routes: false }, "127.0.0.1", "::1"),
-    ] {
-        let bed = Bed::shaped(shape).await;
+    ];
+    let beds = join_all(shapes.map(|(shape, ..)| Bed::shaped(shape))).await;
+    for (bed, (_, source4, source6)) in beds.into_iter().zip(shapes) {
         bed.populate();
         // Even where everything is skipped: a stand-in has no other way.
         bed.init_ok(&format!("{MARK} --skip-subnets 0.0.0.0/0,::/0 --skip-outbound-ports 1-65535"));
