@@ -71,22 +71,28 @@ impl Peak {
         let file = folder.write("shop.zone", zone);
         let mut command = command();
         command.args(["--listen", "127.0.0.1:0", "--zone", &format!("shop.peak={}", file.display())]);
-        Self::start(command, folder)
+        Self::start(command, folder, |_| {})
     }
 
     /// Serves [`SHOP`] with this configuration, which names the file `shop.zone`.
     fn configured(config: &str) -> Self {
+        Self::configured_and(config, |_| {})
+    }
+
+    /// The same, and reads of the log what comes before it listens.
+    fn configured_and(config: &str, before: impl FnOnce(&mut BufReader<ChildStderr>)) -> Self {
         let folder = Folder::new();
         folder.write("shop.zone", SHOP);
         let config = folder.write("peak.yaml", &format!("zones: [{{ name: shop.peak, file: shop.zone }}]\n{config}"));
         let mut command = command();
         command.arg("--config").arg(config);
-        Self::start(command, folder)
+        Self::start(command, folder, before)
     }
 
-    fn start(mut command: Command, folder: Folder) -> Self {
+    fn start(mut command: Command, folder: Folder, before: impl FnOnce(&mut BufReader<ChildStderr>)) -> Self {
         let mut process = command.spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
+        before(&mut log);
         let line = wait_for(&mut log, "listening address=");
         let addr = line.rsplit_once("address=").unwrap().1.trim().parse().unwrap();
         Self { process, log, addr, _folder: folder }
@@ -604,25 +610,71 @@ fn what_keeps_it_from_starting_is_said() {
     }
 }
 
+/// A server, its admin port, and its port for metrics.
+fn administered() -> (Peak, SocketAddr, SocketAddr) {
+    let ports = "admin: { listen: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }";
+    let mut seen = String::new();
+    let peak = Peak::configured_and(&format!("listen: 127.0.0.1:0\n{ports}\n"), |lines| {
+        seen = wait_for(lines, "admin ports are open");
+    });
+    let port = |name: &str| {
+        let (_, rest) = seen.split_once(name).unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    (peak, port("admin="), port("metrics="))
+}
+
+#[test]
+fn questions_are_logged_on_request_and_not_before() {
+    let (mut peak, admin, _) = administered();
+    peak.ask("unlogged.shop.peak.", Type::A);
+    let set = |every| http(admin, &format!("POST /query-log?every={every}"));
+    assert!(set("often").starts_with("HTTP/1.1 400 "));
+    assert!(set("1").starts_with("HTTP/1.1 200 "));
+    peak.ask("logged.shop.peak.", Type::A);
+    let line = wait_for(&mut peak.log, "name=");
+    assert!(line.contains("name=logged.shop.peak. qtype=A rcode=NXDOMAIN"), "{line}");
+}
+
+#[test]
+fn a_flood_is_limited_and_who_shows_a_cookie_is_not() {
+    let peak = Peak::configured("listen: 127.0.0.1:0\nworkers: 1\nrate_limit: { per_second: 5 }\n");
+    let cookie = |data: &[u8]| {
+        let edns = Edns { options: vec![option(10, data)], ..Edns::default() };
+        with_edns("shop.peak.", edns)
+    };
+    let shown = Message::parse(&peak.udp(&cookie(b"12345678").encode(512)).unwrap()).unwrap();
+    let shown = shown.edns.unwrap().options[0].data.clone();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(peak.addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (count, last) = (100u16, 0xFFFF);
+    for id in 0..count {
+        let mut plain = query("orders.shop.peak.", Type::AAAA);
+        plain.header.id = id;
+        socket.send(&plain.encode(512)).unwrap();
+    }
+    let mut proven = cookie(&shown);
+    proven.header.id = last;
+    socket.send(&proven.encode(512)).unwrap();
+    let (mut whole, mut slipped) = (0, 0);
+    loop {
+        let mut reply = [0; 512];
+        let length = socket.recv(&mut reply).unwrap();
+        let reply = Message::parse(&reply[..length]).unwrap();
+        match (reply.header.id == last, reply.header.truncated) {
+            (true, truncated) => break assert!(!truncated && has_soa(&reply)),
+            (false, true) => slipped += 1,
+            (false, false) => whole += 1,
+        }
+    }
+    // A second more or less may have begun meanwhile.
+    assert!((5..50).contains(&whole) && (20..50).contains(&slipped), "{whole} whole, {slipped} slipped");
+}
+
 #[test]
 fn what_was_answered_is_counted() {
-    let mut peak = {
-        let folder = Folder::new();
-        folder.write("shop.zone", SHOP);
-        let config = folder.write(
-            "peak.yaml",
-            "listen: 127.0.0.1:0\nzones: [{ name: shop.peak, file: shop.zone }]\nadmin: { listen: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }\n",
-        );
-        let mut command = command();
-        command.arg("--config").arg(config);
-        let mut process = command.spawn().unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
-        let line = wait_for(&mut log, "admin ports are open");
-        let metrics: SocketAddr = line.rsplit_once("metrics=").unwrap().1.trim().parse().unwrap();
-        let addr = wait_for(&mut log, "listening address=").rsplit_once("address=").unwrap().1.trim().parse().unwrap();
-        (Peak { process, log, addr, _folder: folder }, metrics)
-    };
-    let (peak, metrics) = (&mut peak.0, peak.1);
+    let (peak, _, metrics) = administered();
     peak.ask("orders.shop.peak.", Type::AAAA);
     peak.ask("no.shop.peak.", Type::AAAA);
     peak.ask("example.net.", Type(4711));
@@ -656,8 +708,12 @@ fn what_was_answered_is_counted() {
 }
 
 fn scraped(addr: SocketAddr) -> String {
+    http(addr, "GET /metrics")
+}
+
+fn http(addr: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text

@@ -27,7 +27,7 @@ use crate::ops::metrics::{Counters, Registry};
 use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
 use crate::ops::{entropy, process};
-use dns::{Limits, Served, Server, Tallies, TcpLimits};
+use dns::{Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
 use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
@@ -133,7 +133,8 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     let (ready, drain, metrics, tallies) = (Ready::new(), Arc::new(Drain::new()), Registry::new(), Tallies::default());
     let listening = ready.task("dns-listening");
     let reloads = zones::register(&metrics, &served);
-    let server = Server::start(peak.listen, &served, limits(peak), &tallies)?;
+    let log = QueryLog::default();
+    let server = Server::start(peak.listen, &served, limits(peak), &tallies, &log)?;
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
@@ -150,7 +151,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             move || drain.begin()
         },
     };
-    start_admin(peak.admin.as_ref(), shown, &served)?;
+    start_admin(peak.admin.as_ref(), shown, &served, log)?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
     let mut stopping = drain.watch();
@@ -171,7 +172,12 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
 }
 
 /// Serves the admin port and the port for metrics and health, where they are configured.
-fn start_admin<C, D>(admin: Option<&config::common::Admin>, shown: Shown<C, D>, served: &Served) -> anyhow::Result<()>
+fn start_admin<C, D>(
+    admin: Option<&config::common::Admin>,
+    shown: Shown<C, D>,
+    served: &Served,
+    log: QueryLog,
+) -> anyhow::Result<()>
 where
     C: Fn() -> serde_json::Value + Send + Sync + 'static,
     D: Fn() + Send + Sync + 'static,
@@ -183,11 +189,22 @@ where
     let everything = listen(admin.listen)?;
     tracing::info!(admin = %everything.local_addr()?, metrics = %metrics.local_addr()?, "admin ports are open");
     let served = Arc::clone(served);
-    let routes = admin::routes(shown).get("/zones", move |_| Reply::json(&zones::list(&served.load())));
+    let routes = admin::routes(shown)
+        .get("/zones", move |_| Reply::json(&zones::list(&served.load())))
+        .post("/query-log", move |query| set_query_log(&log, query.value("every").as_deref()));
     let audience = if admin.listen.ip().is_loopback() { Audience::Loopback } else { Audience::Network };
     tokio::spawn(admin::serve(everything, routes, audience));
     tokio::spawn(admin::serve(metrics, health, Audience::Network));
     Ok(())
+}
+
+fn set_query_log(log: &QueryLog, every: Option<&str>) -> Reply {
+    let Some(nth) = every.and_then(|text| text.parse().ok()) else {
+        return Reply::text("say how many: POST /query-log?every=100 logs one question of 100, every=0 none\n")
+            .status(400);
+    };
+    log.every(nth);
+    Reply::text(format!("every={nth}\n"))
 }
 
 fn limits(peak: &Peak) -> Limits {
@@ -200,6 +217,8 @@ fn limits(peak: &Peak) -> Limits {
             connections_per_peer: peak.tcp.connections_per_peer as usize,
             idle: peak.tcp.idle,
         },
+        rate: (peak.rate_limit.per_second > 0)
+            .then_some(RateLimits { per_second: peak.rate_limit.per_second, slip: peak.rate_limit.slip }),
     }
 }
 
