@@ -150,11 +150,18 @@ fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> St
     );
     for group in figures.chunk_by(|one, other| one.bits == other.bits) {
         for one in group {
-            let each = if one.fewest == one.most { one.most.to_string() } else { format!("{}-{}", one.fewest, one.most) };
+            let each =
+                if one.fewest == one.most { one.most.to_string() } else { format!("{}-{}", one.fewest, one.most) };
             let slices = format!("2^{} /{}", one.bits, prefix.prefix_len() + one.bits);
             text += &format!(
                 "{slices:14} {:>7}  {each:>11} {:>9.1}% {:>8} {:>8.1} {:>5}  {} in {}\n",
-                one.pods, one.imbalance, one.routes, one.routes_each(), one.most_routes, one.moved, one.moves,
+                one.pods,
+                one.imbalance,
+                one.routes,
+                one.routes_each(),
+                one.most_routes,
+                one.moved,
+                one.moves,
             );
         }
         text.push('\n');

@@ -98,7 +98,8 @@ impl Board {
     /// The maximal block that holds a slice, and its holder.
     pub(super) fn around(&self, slice: u32) -> (Block, usize) {
         let found = self.blocks.range(..=slice).next_back();
-        found.map_or((Block { first: 0, order: 0 }, FREE), |(&first, &(order, holder))| (Block { first, order }, holder))
+        found
+            .map_or((Block { first: 0, order: 0 }, FREE), |(&first, &(order, holder))| (Block { first, order }, holder))
     }
 
     /// Who holds a whole block that is maximal as it stands; none where it is part of a larger one, or divided.

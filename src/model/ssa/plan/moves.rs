@@ -118,7 +118,9 @@ fn joined(moves: &mut Vec<Move>) {
     let mut done: Vec<Move> = Vec::with_capacity(moves.len());
     for mut one in moves.drain(..) {
         while let Some(last) = done.pop_if(|last| {
-            last.block == one.block.buddy() && last.block < one.block && (last.from, last.to, last.why) == (one.from, one.to, one.why)
+            last.block == one.block.buddy()
+                && last.block < one.block
+                && (last.from, last.to, last.why) == (one.from, one.to, one.why)
         }) {
             one.block = last.block.parent();
         }

@@ -19,7 +19,8 @@ pub(super) fn release(board: &mut Board, quotas: &Quotas) {
             board.give(block, FREE);
         }
     }
-    let open = |&pod: &usize| quotas.each[pod].low < quotas.each[pod].high && board.slices_of(pod) == quotas.each[pod].high;
+    let open =
+        |&pod: &usize| quotas.each[pod].low < quotas.each[pod].high && board.slices_of(pod) == quotas.each[pod].high;
     let open: Vec<usize> = (0..quotas.each.len()).filter(open).collect();
     for slice in last_slices(board, &open, open.len().saturating_sub(quotas.rounded_up)) {
         board.give(slice, FREE);

@@ -6,11 +6,15 @@
 use super::Block;
 use super::board::{Board, FREE};
 
+/// How many blocks of the other pod are compared, and how often all blocks are gone through: what bounds the time.
+const CANDIDATES: usize = 12;
+const PASSES: usize = 3;
+
 /// Exchanges until nothing is saved any more, or `budget` slices more than before are away from where they were in `before`.
 ///
 /// Returns what is left of the budget.
 pub(super) fn tidy(board: &mut Board, before: &Board, mut budget: u32) -> u32 {
-    for _ in 0..4 {
+    for _ in 0..PASSES {
         let mut changed = false;
         let mut blocks: Vec<Block> = board.all().map(|(block, _)| block).collect();
         blocks.sort_unstable_by_key(|block| (block.order, block.first));
@@ -45,9 +49,13 @@ fn best(board: &Board, before: &Board, block: Block, budget: u32) -> Option<Swap
     let holder = board.holder_of_maximal(block).filter(|&holder| holder != FREE)?;
     let joins = board.holder_of_buddy(block).filter(|&joins| joins != FREE && joins != holder)?;
     let merges = board.merges(block, joins);
-    let swaps = board.blocks_of_order(joins, block.order).filter(|&other| other != block.buddy()).map(|other| {
-        let was = before.slices_in(block.range(), holder) + before.slices_in(other.range(), joins);
-        let is = before.slices_in(block.range(), joins) + before.slices_in(other.range(), holder);
+    let others = board.blocks_of_order(joins, block.order).filter(|&other| other != block.buddy());
+    let mut others = others.take(CANDIDATES).peekable();
+    others.peek()?;
+    let of_block = [holder, joins].map(|pod| before.slices_in(block.range(), pod));
+    let swaps = others.map(|other| {
+        let was = of_block[0] + before.slices_in(other.range(), joins);
+        let is = of_block[1] + before.slices_in(other.range(), holder);
         Swap {
             one: block,
             ones_holder: holder,
