@@ -4,8 +4,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+mod check;
+mod completion;
+mod output;
+mod role;
+mod schema;
 mod ssa;
 
 /// Structured Service Addressing for unmodified services.
@@ -18,12 +23,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check a configuration: every fault with its place, before anything depends on it.
+    Check(check::Args),
+    /// Print a shell's completion script.
+    Completion(completion::Args),
     /// Show the whole system working on this machine, in private network namespaces.
     Demo(crate::demo::Args),
     /// Set up a pod's network: redirect rules and local routes. Runs once, privileged, then is gone.
     Init(crate::init::Args),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
+    /// Print what a configuration may hold: JSON Schema, or the manual's reference.
+    Schema(schema::Args),
     /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
     Sidecar(crate::sidecar::Args),
     /// Compute, check and explain structured service addresses.
@@ -33,9 +44,12 @@ enum Command {
 /// Parses the process's arguments, runs the command, and gives the exit code: 0 done, 1 failed, 2 wrong usage.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Check(args) => check::run(args),
+        Command::Completion(args) => completion::run(&args, Cli::command()),
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
         Command::Peak(args) => crate::peak::run(args),
+        Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),
     };

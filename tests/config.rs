@@ -1,8 +1,11 @@
 //! Configuration from files, environment and flags: what is read, what is refused, and how both are told.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use funicular::config::peak::Peak;
 use funicular::config::sidecar::{Policy, Sidecar};
 use funicular::config::{self, Faults, Loaded, Sources};
 
@@ -27,7 +30,7 @@ fn read_with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded<Sidecar>
 fn told(faults: &Faults) -> Vec<String> {
     let place = |fault: &config::Fault| match &fault.place {
         config::Place::File { line, column, .. } => format!("{line}:{column}"),
-        other => other.to_string(),
+        other @ (config::Place::Environment(_) | config::Place::Flag(_) | config::Place::Default) => other.to_string(),
     };
     faults.iter().map(|fault| format!("{} {} {}", place(fault), fault.key, fault.cause.reason())).collect()
 }
@@ -66,6 +69,18 @@ fn is_setting(text: &str) -> bool {
     text.contains(':')
         && !key.is_empty()
         && key.bytes().all(|octet| octet.is_ascii_lowercase() || b"_46".contains(&octet))
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_shown_the_right_one() {
+    let faults = read("connect_deadline: 5s\ndns: { servers: [], listen_on: x }\n").unwrap_err();
+    let said: Vec<String> = faults.iter().map(|fault| fault.cause.to_string()).collect();
+    let expected = [
+        "unknown key: did you mean outbound.connect_deadline?",
+        "unknown key: did you mean dns.peak.servers?",
+        "unknown key",
+    ];
+    assert_eq!(said, expected, "{faults}");
 }
 
 #[test]
@@ -240,9 +255,10 @@ fn files_that_cannot_be_read_are_told_with_who_can_act() {
     let text = "tls: { certificate: there.pem, key: missing.pem }\n\
                 trust: [{ issuer: i, jwks: . }]\n";
     std::fs::write(&path, text).unwrap();
-    let loaded = config::read::<Sidecar>(&Sources::new().file(&path)).unwrap();
+    let sources = Sources::new().file(&path);
+    let loaded = config::read::<Sidecar>(&sources).unwrap();
     assert_eq!(loaded.value.tls.as_ref().unwrap().key, folder.path().join("missing.pem"));
-    let faults = loaded.unreadable_files().unwrap();
+    let faults = config::read::<Sidecar>(&sources.look_at_files()).unwrap_err();
     assert_eq!(told(&faults), ["1:37 tls.key unreadable", "2:28 trust[0].jwks unreadable"], "{faults}");
     assert!(faults.to_string().contains("whoever mounts the pod's files"), "{faults}");
 }
@@ -297,5 +313,116 @@ fn descend<'s>(root: &'s serde_json::Value, at: &'s serde_json::Value, step: &st
     match step {
         "[]" => at.get("items").or_else(|| at.get("additionalProperties")),
         _ => at.get("properties")?.get(step),
+    }
+}
+
+#[test]
+fn the_manual_s_reference_is_the_declaration_s() {
+    let chapter = include_str!("../src/manual/configuration.md");
+    for (role, reference) in [("sidecar", config::reference::<Sidecar>()), ("peak", config::reference::<Peak>())] {
+        assert!(chapter.contains(&reference), "replace it in the manual by: funicular schema {role} --as markdown");
+    }
+}
+
+#[test]
+fn peak_s_sample_is_read_as_it_stands() {
+    let loaded = config::read::<Peak>(&Sources::new().file(&sample("peak.yaml"))).unwrap();
+    assert_eq!(loaded.value.zones[0].name.to_string(), "shop.peak.");
+}
+
+#[test]
+fn every_sample_is_known_to_these_tests() {
+    let mut names: Vec<String> =
+        std::fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["peak.yaml", "sidecar.yaml"]);
+}
+
+proptest::proptest! {
+    /// Whatever stands in a file, reading it ends with a configuration or with faults that can be told.
+    #[test]
+    fn no_text_is_too_strange_to_be_refused(text in "[ -~\\n\\t{}\\[\\]:,&*!|>'\"%@`#-]{0,200}|\\PC{0,60}") {
+        if let Err(faults) = read(&text) {
+            proptest::prop_assert!(!faults.to_string().is_empty());
+        }
+    }
+
+    /// The same for what is nearly right.
+    #[test]
+    fn no_slip_in_the_sample_is_too_strange(at in 0_usize..4_000, put in "[ -~\\n]{0,3}", cut in 0_usize..4) {
+        let sample = std::fs::read_to_string(sample("sidecar.yaml")).unwrap();
+        let chars: Vec<char> = sample.chars().collect();
+        let at = at.min(chars.len());
+        let rest = chars.get(at + cut..).unwrap_or_default();
+        let text: String = chars[..at].iter().copied().chain(put.chars()).chain(rest.iter().copied()).collect();
+        if let Err(faults) = read(&text) {
+            proptest::prop_assert!(!faults.to_string().is_empty());
+        }
+    }
+}
+
+/// Runs the program with nothing in its environment.
+fn funicular(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_funicular")).args(arguments).env_clear().output().unwrap();
+    let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn check_tells_the_role_by_the_file_s_name_or_keys_and_exits_with_the_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.yaml");
+    let file = path.to_str().unwrap();
+    for name in ["sidecar", "peak"] {
+        let original = sample(&format!("{name}.yaml"));
+        std::fs::copy(&original, &path).unwrap();
+        for file in [original.to_str().unwrap(), file] {
+            let (code, out, _) = funicular(&["check", "--no-files", file]);
+            assert_eq!((code, out), (Some(0), format!("{file}: right for funicular {name}\n")));
+        }
+        // The files that the sample names are not on this machine.
+        assert_eq!(funicular(&["check", file]).0, Some(1));
+    }
+    std::fs::write(&path, "colour: blue\n").unwrap();
+    let (code, _, error) = funicular(&["check", file]);
+    assert!(code == Some(1) && error.contains("--role"), "{error}");
+    let (code, out, _) = funicular(&["check", file, "--role", "peak"]);
+    assert!(code == Some(1) && out.starts_with(&format!("{file}:1:1: colour: unknown key\n")), "{out}");
+    assert_eq!(funicular(&["check"]).0, Some(2));
+}
+
+#[test]
+fn check_tells_machines_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.yaml");
+    let file = path.to_str().unwrap();
+    std::fs::write(&path, "drain: 5\nlog: { levl: info }\n").unwrap();
+    let (code, out, _) = funicular(&["check", file, "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["right"]), (Some(1), &false.into()));
+    let faults = told["faults"].as_array().unwrap();
+    let seen: Vec<_> = faults.iter().map(|fault| (&fault["reason"], &fault["place"]["line"])).collect();
+    assert_eq!(seen, [(&"bad-value".into(), &1.into()), (&"unknown-key".into(), &2.into())]);
+
+    let (code, out, _) = funicular(&["check", file, "-o", "json", "--set", "drain=5s", "--set", "log=x"]);
+    assert_eq!(code, Some(1), "{out}");
+    std::fs::write(&path, "").unwrap();
+    let (code, out, _) = funicular(&["check", file, "-o", "json", "--set", "drain=5s"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(told["settings"]["drain"], serde_json::json!({ "value": "5s", "from": "flag --set" }));
+}
+
+#[test]
+fn schema_and_completion_print_what_they_promise() {
+    for role in ["sidecar", "peak"] {
+        let (code, out, _) = funicular(&["schema", role]);
+        let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &schema["title"]), (Some(0), &format!("funicular {role}").into()));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = funicular(&["completion", shell]);
+        assert!(code == Some(0) && out.contains("funicular") && out.contains("schema"), "{shell}");
     }
 }

@@ -444,3 +444,45 @@ mod bad_input {
         assert!(error.contains("\"/nonexistent/vectors.json\": No such file"), "{error}");
     }
 }
+
+/// The examples of the manual's chapter on addressing.
+mod manual {
+    use super::*;
+
+    const CHAPTER: &str = include_str!("../src/manual/addressing.md");
+
+    /// Each command line of the chapter with the answer that the chapter gives.
+    fn examples() -> Vec<(String, String)> {
+        let consoles = CHAPTER.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let parts = consoles.flat_map(|console| console.split("$ funicular ssa ").skip(1));
+        parts
+            .map(|part| {
+                let joined = part.replace("\\\n", " ");
+                let (command, answer) = joined.split_once('\n').unwrap();
+                (command.into(), answer.into())
+            })
+            .collect()
+    }
+
+    /// Words at spaces, except inside single quotes.
+    fn words(command: &str) -> Vec<String> {
+        let pieces = command.split('\'').enumerate();
+        pieces
+            .flat_map(|(at, piece)| match at % 2 {
+                0 => piece.split_whitespace().map(Into::into).collect(),
+                _ => vec![piece.to_owned()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_example_answers_as_the_chapter_says() {
+        let examples = examples();
+        assert_eq!(examples.len(), 7);
+        for (command, expected) in examples {
+            let words = words(&command);
+            let (_, answer, error) = outcome(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(answer + &error, expected, "{command}");
+        }
+    }
+}

@@ -12,18 +12,19 @@ use super::setting::NamedFile;
 const LONGEST_BYTES: u64 = 1 << 20;
 
 /// The text of a configuration's file.
-pub(super) fn text(path: &Path) -> Result<String, Fault> {
-    let fault = |error: &io::Error| unreadable(Place::whole_file(path), "", error);
+pub(super) fn text(path: &Path) -> Result<String, Box<Fault>> {
+    let refused = |cause| Box::new(Fault::new(Place::whole_file(path), "", cause));
+    let unread = |error: io::Error| refused(unreadable(&error));
     let mut octets = Vec::new();
-    let file = File::open(path).map_err(|error| fault(&error))?;
-    file.take(LONGEST_BYTES + 1).read_to_end(&mut octets).map_err(|error| fault(&error))?;
+    let file = File::open(path).map_err(unread)?;
+    file.take(LONGEST_BYTES + 1).read_to_end(&mut octets).map_err(unread)?;
     if octets.len() as u64 > LONGEST_BYTES {
         let rule = "longer than 1 MiB: this is not a configuration".into();
-        return Err(Fault::new(Place::whole_file(path), "", Cause::Rule { rule }));
+        return Err(refused(Cause::Rule { rule }));
     }
     String::from_utf8(octets).map_err(|error| {
         let message = format!("the octet at offset {} is not UTF-8", error.utf8_error().valid_up_to());
-        Fault::new(Place::whole_file(path), "", Cause::Syntax { message })
+        refused(Cause::Syntax { message })
     })
 }
 
@@ -36,15 +37,19 @@ pub(super) fn fault(file: &NamedFile) -> Option<Fault> {
         Err(error) => error,
     };
     let path = file.path.display().to_string();
-    Some(unreadable(file.place.clone(), &file.key, &error).with_value(&path))
+    Some(Fault::new(file.place.clone(), &file.key, unreadable(&error)).with_value(&path))
 }
 
-fn unreadable(place: Place, key: &str, error: &io::Error) -> Fault {
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound => "whoever mounts the pod's files must provide it, or correct its name here",
-        io::ErrorKind::PermissionDenied => "its owner must let this process's user or group read it",
-        io::ErrorKind::IsADirectory => "name a file in it",
-        _ => "whoever runs this machine must look after the disk",
+fn unreadable(error: &io::Error) -> Cause {
+    let kind = error.kind();
+    let advice = if kind == io::ErrorKind::NotFound {
+        "whoever mounts the pod's files must provide it, or correct its name here"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "its owner must let this process's user or group read it"
+    } else if kind == io::ErrorKind::IsADirectory {
+        "name a file in it"
+    } else {
+        "whoever runs this machine must look after the disk"
     };
-    Fault::new(place, key, Cause::Unreadable { error: error.to_string(), advice })
+    Cause::Unreadable { error: error.to_string(), advice }
 }

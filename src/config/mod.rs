@@ -7,10 +7,10 @@
 //!                                                 └── role: do they fit together?
 //! ```
 //!
-//! A key is declared once, by [`section!`](section): its type, its meaning and its default serve reading, overriding,
-//! the JSON Schema ([`schema`]) and the manual's reference ([`reference`]). Unknown keys are refused, all faults are
+//! A key is declared once, by `section!`: its type, its meaning and its default serve reading, overriding,
+//! the JSON Schema ([`schema()`]) and the manual's reference ([`reference()`]). Unknown keys are refused, all faults are
 //! reported together, and every setting in effect knows where it comes from. Nothing here opens the files that settings
-//! name: [`Loaded::unreadable_files`] only looks whether they could be.
+//! name: [`Sources::look_at_files`] only looks whether they could be.
 
 pub mod common;
 mod fault;
@@ -35,9 +35,9 @@ pub use fault::{Cause, Fault, Faults};
 pub use node::Node;
 pub use place::Place;
 pub use reference::reference;
-pub use sources::{Sources, variable};
+pub use sources::{NoAssignment, Sources, assignment, variable};
 
-use setting::{Effective, Found, KeyDescription, NamedFile, Reader, Setting};
+use setting::{Effective, Found, KeyDescription, Reader, Setting};
 
 /// The configuration of a role: its outermost section.
 pub trait Role: Setting + schemars::JsonSchema {
@@ -75,7 +75,6 @@ pub struct Loaded<R> {
     /// The settings.
     pub value: R,
     settings: BTreeMap<String, Effective>,
-    files: Vec<NamedFile>,
     unread: Vec<String>,
     remarks: Vec<Fault>,
 }
@@ -110,12 +109,6 @@ impl<R> Loaded<R> {
     pub fn unread_variables(&self) -> &[String] {
         &self.unread
     }
-
-    /// Files that settings name and that this process could not read, each with who can do what about it.
-    #[must_use]
-    pub fn unreadable_files(&self) -> Option<Faults> {
-        Faults::of(self.files.iter().filter_map(files::fault).collect())
-    }
 }
 
 /// Reads the role's file and what this process's environment puts over it.
@@ -131,20 +124,24 @@ pub fn load<R: Role>(path: &Path) -> Result<Loaded<R>, Faults> {
 /// # Errors
 /// Everything that is wrong, by place.
 pub fn read<R: Role>(sources: &Sources) -> Result<Loaded<R>, Faults> {
-    let mut reader = Reader::new(sources.base());
-    let read = match sources.node(&describe::<R>(), &mut reader) {
+    let keys = describe::<R>();
+    let mut reader = Reader::new(sources.base(), &keys);
+    let read = match sources.node(&keys, &mut reader) {
         Ok((root, unread)) => R::read(&root, "", &mut reader).map(|value| (value, unread)),
         Err(fault) => {
-            reader.fault(fault);
+            reader.fault(*fault);
             None
         }
     };
     if let Some((value, _)) = &read {
         value.check(&mut Check(&mut reader));
     }
-    let Found { faults, remarks, settings, files } = reader.finish();
+    let Found { mut faults, remarks, settings, files } = reader.finish();
+    if sources.looks_at_files {
+        faults.extend(files.iter().filter_map(files::fault));
+    }
     match (Faults::of(faults), read) {
-        (None, Some((value, unread))) => Ok(Loaded { value, settings, files, unread, remarks }),
+        (None, Some((value, unread))) => Ok(Loaded { value, settings, unread, remarks }),
         (Some(faults), _) => Err(faults),
         (None, None) => unreachable!("nothing is missing unless a fault was noted"),
     }
@@ -166,6 +163,12 @@ pub fn describe<R: Role>() -> Vec<KeyDescription> {
     R::describe(root, &mut keys);
     keys.retain(|key| !key.key.is_empty());
     keys
+}
+
+/// The outermost keys of a file, whatever they mean; none when it cannot be read.
+#[must_use]
+pub fn outermost_keys(path: &Path) -> Vec<String> {
+    sources::outermost_keys(path)
 }
 
 /// The JSON Schema (2020-12) of a role's file.

@@ -75,7 +75,11 @@ impl Node {
     ///
     /// # Errors
     /// The fault that ended it.
-    pub(super) fn parse(text: &str, place: impl Fn(u32, u32) -> Place, faults: &mut Vec<Fault>) -> Result<Self, Fault> {
+    pub(super) fn parse(
+        text: &str,
+        place: impl Fn(u32, u32) -> Place,
+        faults: &mut Vec<Fault>,
+    ) -> Result<Self, Box<Fault>> {
         let mut reading = Reading { events: Parser::new_from_str(text), place, faults };
         let root = match reading.next()? {
             // Nothing but comments.
@@ -85,7 +89,7 @@ impl Node {
         let (after, span) = reading.next()?;
         if !matches!(after, Event::StreamEnd) {
             let cause = Cause::Unused { what: "a second document" };
-            return Err(Fault::new(reading.at(span), "", cause));
+            return Err(Box::new(Fault::new(reading.at(span), "", cause)));
         }
         Ok(root)
     }
@@ -102,7 +106,7 @@ type Placed<'t> = (Event<'t>, Span);
 
 impl<'t, P: Fn(u32, u32) -> Place> Reading<'t, '_, P> {
     /// The next event that means something; the end of the stream repeats itself.
-    fn next(&mut self) -> Result<Placed<'t>, Fault> {
+    fn next(&mut self) -> Result<Placed<'t>, Box<Fault>> {
         loop {
             match self.events.next_event() {
                 Some(Ok((
@@ -114,7 +118,7 @@ impl<'t, P: Fn(u32, u32) -> Place> Reading<'t, '_, P> {
                 Some(Err(error)) => {
                     let marker = error.marker();
                     let place = self.place_of(marker.line(), marker.col());
-                    return Err(Fault::new(place, "", Cause::Syntax { message: error.info() }));
+                    return Err(Box::new(Fault::new(place, "", Cause::Syntax { message: error.info() })));
                 }
             }
         }
@@ -130,7 +134,7 @@ impl<'t, P: Fn(u32, u32) -> Place> Reading<'t, '_, P> {
         (self.place)(number(line.max(1)), number(column.saturating_add(1)))
     }
 
-    fn node(&mut self, (event, span): Placed<'t>) -> Result<Node, Fault> {
+    fn node(&mut self, (event, span): Placed<'t>) -> Result<Node, Box<Fault>> {
         let place = self.at(span);
         let content = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -160,7 +164,7 @@ impl<'t, P: Fn(u32, u32) -> Place> Reading<'t, '_, P> {
             | Event::MappingEnd
             | _ => {
                 let message = "the text ends where a value belongs".to_owned();
-                return Err(Fault::new(place, "", Cause::Syntax { message }));
+                return Err(Box::new(Fault::new(place, "", Cause::Syntax { message })));
             }
         };
         Ok(Node { place, content })
@@ -174,7 +178,7 @@ impl<'t, P: Fn(u32, u32) -> Place> Reading<'t, '_, P> {
         }
     }
 
-    fn list(&mut self) -> Result<Content, Fault> {
+    fn list(&mut self) -> Result<Content, Box<Fault>> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -184,7 +188,7 @@ impl<'t, P: Fn(u32, u32) -> Place> Reading<'t, '_, P> {
         }
     }
 
-    fn map(&mut self) -> Result<Content, Fault> {
+    fn map(&mut self) -> Result<Content, Box<Fault>> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         loop {
             let key = match self.next()? {
@@ -217,7 +221,7 @@ mod tests {
         Place::File { path: std::path::Path::new("f").into(), line, column }
     }
 
-    fn parse(text: &str) -> (Result<Node, Fault>, Vec<Fault>) {
+    fn parse(text: &str) -> (Result<Node, Box<Fault>>, Vec<Fault>) {
         let mut faults = Vec::new();
         (Node::parse(text, place, &mut faults), faults)
     }
@@ -274,7 +278,7 @@ mod tests {
         ];
         for (text, what) in cases {
             let (root, mut faults) = parse(text);
-            faults.extend(root.err());
+            faults.extend(root.err().map(|fault| *fault));
             assert!(faults.iter().any(|fault| fault.cause == Cause::Unused { what }), "{text:?}: {faults:?}");
         }
     }

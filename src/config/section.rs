@@ -171,7 +171,8 @@ impl<'n> Keys<'n> {
             }
         };
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
-            let meant = nearest(&key.text, known.iter().copied()).map(|near| below(path, near));
+            let near = nearest(&key.text, known.iter().copied()).map(|near| below(path, near));
+            let meant = near.or_else(|| reader.elsewhere(&key.text));
             reader.fault(Fault::new(key.place.clone(), below(path, &key.text), Cause::UnknownKey { meant }));
         }
         Some(Self { path, place: &node.place, entries })
@@ -206,7 +207,7 @@ pub(super) fn from_text(text: &str, shape: Shape, place: &Place, key: &str, read
         Shape::Compound => {
             let mut faults = Vec::new();
             let node = Node::parse(text, |_, _| place.clone(), &mut faults);
-            let node = node.map_err(|fault| faults.push(fault)).ok();
+            let node = node.map_err(|fault| faults.push(*fault)).ok();
             faults.into_iter().for_each(|fault| reader.fault(Fault { key: key.to_owned(), ..fault }));
             node
         }

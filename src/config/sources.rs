@@ -24,6 +24,7 @@ pub struct Sources {
     file: Option<PathBuf>,
     environment: Vec<(String, String)>,
     flags: Vec<Given>,
+    pub(super) looks_at_files: bool,
 }
 
 /// A setting given by a flag.
@@ -38,6 +39,20 @@ struct Given {
 #[must_use]
 pub fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "_"))
+}
+
+/// Not `key=value`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected KEY=VALUE, such as log.level=debug")]
+pub struct NoAssignment;
+
+/// Reads `key=value`, the form in which a flag can set any key.
+///
+/// # Errors
+/// When there is no `=`, or nothing before it.
+pub fn assignment(text: &str) -> Result<(String, String), NoAssignment> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or(NoAssignment)?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Sources {
@@ -80,6 +95,13 @@ impl Sources {
         self
     }
 
+    /// Looks as well whether the files that settings name can be read by this process; each that cannot is a fault.
+    #[must_use]
+    pub fn look_at_files(mut self) -> Self {
+        self.looks_at_files = true;
+        self
+    }
+
     /// The folder to which names of files in the configuration's file are relative.
     pub(super) fn base(&self) -> &Path {
         self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
@@ -89,7 +111,7 @@ impl Sources {
     ///
     /// # Errors
     /// The file's, when it cannot be read or is no YAML.
-    pub(super) fn node(&self, keys: &[KeyDescription], reader: &mut Reader) -> Result<(Node, Vec<String>), Fault> {
+    pub(super) fn node(&self, keys: &[KeyDescription], reader: &mut Reader) -> Result<(Node, Vec<String>), Box<Fault>> {
         let mut root = self.file_node(reader)?;
         let mut unread = Vec::new();
         for (name, text) in &self.environment {
@@ -112,7 +134,7 @@ impl Sources {
         Ok((root, unread))
     }
 
-    fn file_node(&self, reader: &mut Reader) -> Result<Node, Fault> {
+    fn file_node(&self, reader: &mut Reader) -> Result<Node, Box<Fault>> {
         let Some(path) = &self.file else { return Ok(Node::map(Place::Default)) };
         let text = files::text(path)?;
         let path: Arc<Path> = path.as_path().into();
@@ -125,6 +147,16 @@ impl Sources {
             node.content = Content::Map(Vec::new());
         }
         Ok(node)
+    }
+}
+
+/// The outermost keys of a file; none when it cannot be read or is no section.
+pub(super) fn outermost_keys(path: &Path) -> Vec<String> {
+    let text = files::text(path).unwrap_or_default();
+    let root = Node::parse(&text, |_, _| Place::Default, &mut Vec::new());
+    match root.map(|root| root.content) {
+        Ok(Content::Map(entries)) => entries.into_iter().map(|(key, _)| key.text).collect(),
+        Ok(Content::Empty | Content::Scalar(_) | Content::List(_)) | Err(_) => Vec::new(),
     }
 }
 

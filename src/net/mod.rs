@@ -1,12 +1,16 @@
 //! Sockets and the kernel: what listens, connects, and arranges a pod's network.
 //!
-//! Owns every system call that has no safe wrapper elsewhere ([`sys`]), every netlink socket ([`nft`], [`routes`])
+//! Owns every system call that has no safe wrapper elsewhere (`sys`), every netlink socket ([`nft`], [`routes`])
 //! and every namespace ([`namespace`]). Decides nothing about services: roles say what they want, this does it.
 
 pub mod connect;
+pub mod copy;
+pub mod dns_client;
 pub mod listen;
 pub mod namespace;
+pub mod nft;
 pub mod original_dst;
 pub mod routes;
 pub(crate) mod sys;
+pub mod tls;
 pub mod udp_batch;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
@@ -115,13 +115,29 @@ impl NetNs {
     /// # Errors
     /// `ENOENT` for a parameter that the kernel does not have, `EACCES` or `EROFS` where it may not be written.
     pub fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        self.run(|| fs::write(path, value))?
+        self.run(|| fs::write(sysctl_path(name), value))?
     }
 }
 
-/// Gives the calling thread its own mounts and lays `overlays` over them.
-fn own_mounts(overlays: &[Overlay]) -> io::Result<()> {
+/// Reads a kernel parameter of the calling thread's namespace, without the newline at its end.
+///
+/// # Errors
+/// `ENOENT` for a parameter that the kernel does not have.
+pub fn sysctl(name: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(sysctl_path(name))?.trim_end().to_owned())
+}
+
+fn sysctl_path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
+}
+
+/// Gives the calling thread its own mounts, unseen by all others, and lays `overlays` over them.
+///
+/// Never call it on a thread that a runtime or a pool owns.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; `ENOENT` when an overlay's file is missing.
+pub fn own_mounts(overlays: &[Overlay]) -> io::Result<()> {
     sys::unshare(Fresh::Mounts)?;
     // Else the mounts would appear outside as well.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -129,6 +145,25 @@ fn own_mounts(overlays: &[Overlay]) -> io::Result<()> {
         mount_bind(source, target)?;
     }
     Ok(())
+}
+
+/// Makes the next process that this one starts the first of a PID namespace: when it ends, however it ends, the kernel
+/// kills every process that it started. From then on this process can start no thread.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `ENOSPC` at the limit.
+pub fn own_processes() -> io::Result<()> {
+    sys::unshare(Fresh::Processes)
+}
+
+/// Mounts an empty folder in memory over `place`, for its owner alone. Give the thread its own mounts first
+/// ([`own_mounts`]).
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `ENOENT` when there is no such place.
+pub fn mount_memory(place: &Path) -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", place, "tmpfs", flags, Some(c"mode=0700")).map_err(Into::into)
 }
 
 /// Runs `work` on a thread that ends with it, so that nobody inherits the namespaces it moves to.
@@ -155,20 +190,20 @@ pub enum UserNamespaceError {
          (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; \
          in a container, a seccomp profile that allows unshare)"
     )]
-    Forbidden(#[source] io::Error),
+    Forbidden(io::Error),
     /// No more may be made.
     #[error("no more user namespaces may be made: raise sysctl user.max_user_namespaces ({0})")]
-    Exhausted(#[source] io::Error),
+    Exhausted(io::Error),
     /// The process already has several threads.
     #[error("a process with several threads cannot make a user namespace: this must come first ({0})")]
-    Threads(#[source] io::Error),
+    Threads(io::Error),
     /// Namespace made, but the ids could not be mapped.
-    #[error("cannot write {file}: {source}")]
+    #[error("cannot write {file}: {answer}")]
     Map {
         /// Which file under `/proc/self`.
         file: &'static str,
         /// What it answered.
-        source: io::Error,
+        answer: io::Error,
     },
 }
 
@@ -192,7 +227,7 @@ pub fn become_root() -> Result<(), UserNamespaceError> {
         ("/proc/self/uid_map", format!("0 {uid} 1")),
         ("/proc/self/gid_map", format!("0 {gid} 1")),
     ] {
-        fs::write(file, content).map_err(|source| UserNamespaceError::Map { file, source })?;
+        fs::write(file, content).map_err(|answer| UserNamespaceError::Map { file, answer })?;
     }
     Ok(())
 }
@@ -234,11 +269,11 @@ mod tests {
     #[test]
     #[ignore = "needs CAP_NET_ADMIN"]
     fn a_kernel_parameter_is_set_in_its_namespace_alone() {
-        const FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+        const FORWARDING: &str = "net.ipv6.conf.all.forwarding";
         let (one, other) = (NetNs::create().unwrap(), NetNs::create().unwrap());
-        one.set_sysctl("net.ipv6.conf.all.forwarding", "1").unwrap();
-        let read = |ns: &NetNs| ns.run(|| fs::read_to_string(FORWARDING).unwrap()).unwrap();
-        assert_eq!((read(&one).trim(), read(&other).trim()), ("1", "0"));
+        one.set_sysctl(FORWARDING, "1").unwrap();
+        let read = |ns: &NetNs| ns.run(|| sysctl(FORWARDING).unwrap()).unwrap();
+        assert_eq!((read(&one).as_str(), read(&other).as_str()), ("1", "0"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum OriginalDstError {
     },
     /// The socket no longer answers, usually because the peer has reset it.
     #[error("the socket does not say where it was going: {0}")]
-    Socket(#[source] io::Error),
+    Socket(io::Error),
 }
 
 impl OriginalDstError {

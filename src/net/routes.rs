@@ -6,21 +6,21 @@
 //!
 //! Source: rtnetlink(7), ip-route(8), ip-rule(8).
 
-use std::fmt;
+mod message;
+mod wanted;
+
 use std::io;
-use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{Error, Handle, IpVersion, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteHeader, RouteMessage};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+pub use wanted::{Action, Family, Link, Route, Rule};
 
 use super::namespace::NetNs;
 
@@ -30,15 +30,19 @@ pub const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// The loopback device, in every namespace.
 pub const LOOPBACK: &str = "lo";
 
-/// What the kernel gives an IPv6 route that names no metric.
-const DEFAULT_IPV6_METRIC: u32 = 1024;
+/// Who writes the routes that come with addresses.
+const RTPROT_KERNEL: u8 = 2;
+
+/// How often, and how often at most, [`Netlink::settled`] looks: five seconds.
+const SETTLING_PAUSE: Duration = Duration::from_millis(2);
+const SETTLING_LOOKS: usize = 2_500;
 
 /// Why the kernel's network could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     /// Netlink cannot be spoken at all.
     #[error("cannot open a netlink socket: {0}")]
-    Socket(#[source] io::Error),
+    Socket(io::Error),
     /// The device is not there.
     #[error("there is no network device {name}; there {}: name one of them", list(known))]
     NoSuchDevice {
@@ -54,20 +58,26 @@ pub enum RouteError {
         attempted: String,
     },
     /// The kernel said no.
-    #[error("the kernel refuses `{attempted}`: {source}")]
+    #[error("the kernel refuses `{attempted}`: {answer}")]
     Refused {
         /// The `ip` command that would do the same.
         attempted: String,
         /// What the kernel said.
-        source: io::Error,
+        answer: io::Error,
+    },
+    /// An address of a device does not become usable.
+    #[error("the IPv6 addresses of {device} cannot be reached: is it up, and the other end of its cable?")]
+    Unsettled {
+        /// The device.
+        device: String,
     },
     /// The kernel's answer made no sense, or the connection to it ended.
-    #[error("netlink failed on `{attempted}`: {source}")]
+    #[error("netlink failed on `{attempted}`: {answer}")]
     Protocol {
         /// The `ip` command that would do the same.
         attempted: String,
         /// What went wrong.
-        source: Error,
+        answer: Error,
     },
 }
 
@@ -75,7 +85,7 @@ impl RouteError {
     /// Whether what was to be made is there already.
     #[must_use]
     pub fn already_exists(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(libc::EEXIST))
+        matches!(self, Self::Refused { answer, .. } if answer.raw_os_error() == Some(libc::EEXIST))
     }
 }
 
@@ -84,170 +94,6 @@ fn list(names: &[String]) -> String {
         [] => "are none".to_owned(),
         [one] => format!("is {one}"),
         several => format!("are {}", several.join(", ")),
-    }
-}
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of `prefix`.
-    #[must_use]
-    pub const fn of(prefix: &IpNet) -> Self {
-        match prefix {
-            IpNet::V4(_) => Self::V4,
-            IpNet::V6(_) => Self::V6,
-        }
-    }
-
-    const fn version(self) -> IpVersion {
-        match self {
-            Self::V4 => IpVersion::V4,
-            Self::V6 => IpVersion::V6,
-        }
-    }
-
-    const fn address_family(self) -> AddressFamily {
-        match self {
-            Self::V4 => AddressFamily::Inet,
-            Self::V6 => AddressFamily::Inet6,
-        }
-    }
-
-    const fn everything(self) -> IpNet {
-        match self {
-            Self::V4 => IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
-            Self::V6 => IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
-        }
-    }
-}
-
-/// `-4` or `-6`, as `ip` takes it.
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "-4",
-            Self::V6 => "-6",
-        })
-    }
-}
-
-/// A network device.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Link {
-    /// Its number, unique in its namespace.
-    pub index: u32,
-    /// Its name, unique in its namespace.
-    pub name: String,
-    /// Whether it is administratively up.
-    pub up: bool,
-}
-
-/// What becomes of packets that a route matches.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Action {
-    /// They are ours: every address of the prefix is this host's (AnyIP).
-    Local {
-        /// Normally [`LOOPBACK`].
-        device: String,
-    },
-    /// They go to the next hop, or straight to the device's link.
-    Unicast {
-        /// The next hop, of the route's family.
-        via: Option<IpAddr>,
-        /// The device; with a next hop the kernel finds it.
-        device: Option<String>,
-    },
-    /// The search goes on with the next rule.
-    Throw,
-    /// They are refused.
-    Unreachable,
-}
-
-/// A route. Prints as what follows `ip -4 route add` (or `-6`).
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Route {
-    /// Where packets go to.
-    pub destination: IpNet,
-    /// What becomes of them.
-    pub action: Action,
-    /// The source address of sockets that have chosen none. Of the destination's family.
-    pub source: Option<IpAddr>,
-    /// The table it stands in.
-    pub table: u32,
-    /// Who wrote it (RTA_PROTOCOL); 4 is an administrator.
-    pub protocol: u8,
-}
-
-impl Route {
-    /// The family of its destination.
-    #[must_use]
-    pub const fn family(&self) -> Family {
-        Family::of(&self.destination)
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.action {
-            Action::Local { device } => write!(f, "local {} dev {device}", self.destination)?,
-            Action::Unicast { via, device } => {
-                write!(f, "{}", self.destination)?;
-                if let Some(via) = via {
-                    write!(f, " via {via}")?;
-                }
-                if let Some(device) = device {
-                    write!(f, " dev {device}")?;
-                }
-            }
-            Action::Throw => write!(f, "throw {}", self.destination)?,
-            Action::Unreachable => write!(f, "unreachable {}", self.destination)?,
-        }
-        if let Some(source) = self.source {
-            write!(f, " src {source}")?;
-        }
-        write!(f, " table {} proto {}", self.table, self.protocol)
-    }
-}
-
-/// A rule: which packets look into which table. Prints as what follows `ip -4 rule add` (or `-6`).
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Rule {
-    /// Whose routing it concerns.
-    pub family: Family,
-    /// Smaller is asked first; the main table stands at 32766.
-    pub priority: u32,
-    /// Only packets that came in here; [`LOOPBACK`] means those that this host sends.
-    pub input: Option<String>,
-    /// Only packets to here.
-    pub to: Option<IpNet>,
-    /// Only packets with this mark.
-    pub mark: Option<u32>,
-    /// Where they look.
-    pub table: u32,
-    /// Who wrote it (FRA_PROTOCOL).
-    pub protocol: u8,
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pref {}", self.priority)?;
-        if let Some(input) = &self.input {
-            write!(f, " iif {input}")?;
-        }
-        if let Some(to) = self.to {
-            write!(f, " to {to}")?;
-        }
-        if let Some(mark) = self.mark {
-            write!(f, " fwmark {mark:#x}")?;
-        }
-        write!(f, " lookup {} proto {}", self.table, self.protocol)
     }
 }
 
@@ -294,7 +140,7 @@ impl Netlink {
     pub async fn links(&self) -> Result<Vec<Link>, RouteError> {
         let messages: Vec<_> =
             self.handle.link().get().execute().try_collect().await.map_err(|error| failed("ip link show", error))?;
-        Ok(messages.into_iter().filter_map(link).collect())
+        Ok(messages.into_iter().filter_map(message::link).collect())
     }
 
     /// The device called `name`.
@@ -354,8 +200,8 @@ impl Netlink {
         deleted.map_err(|error| failed(&format!("ip link delete {name}"), error))
     }
 
-    /// Gives a device an address, usable at once: duplicates are not looked for, since whoever makes namespaces knows
-    /// who else is on the link.
+    /// Gives a device an address. Duplicates are not looked for, since whoever makes namespaces knows who else is on the
+    /// link; see [`Netlink::settled`] for when it can be used.
     ///
     /// # Errors
     /// [`RouteError`].
@@ -380,7 +226,35 @@ impl Netlink {
         let request = self.handle.address().get().set_link_index_filter(index);
         let messages: Vec<_> =
             request.execute().try_collect().await.map_err(|error| failed("ip address show", error))?;
-        Ok(messages.iter().filter_map(address).collect())
+        Ok(messages.iter().filter_map(message::address).collect())
+    }
+
+    /// Waits until a device carries, and every IPv6 address of it can be reached.
+    ///
+    /// The kernel notices late (up to a second, when both ends have the same index) that a cable is whole, and then takes
+    /// the local routes of IPv6 addresses away for a moment; after this it will not.
+    ///
+    /// # Errors
+    /// [`RouteError::Unsettled`] after some seconds, as when the other end of the cable is down.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time.
+    pub async fn settled(&self, device: &str) -> Result<(), RouteError> {
+        for _ in 0..SETTLING_LOOKS {
+            let reached = self.routes(Family::V6, RTPROT_KERNEL).await?;
+            let is_reached = |address: &IpNet| {
+                let local = |route: &Route| matches!(route.action, Action::Local { .. });
+                reached.iter().any(|route| local(route) && route.destination == IpNet::from(address.addr()))
+            };
+            let mut addresses = self.addresses(device).await?.into_iter();
+            if self.link(device).await?.carries
+                && addresses.all(|address| Family::of(&address) == Family::V4 || is_reached(&address))
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
+        Err(RouteError::Unsettled { device: device.to_owned() })
     }
 
     /// Adds a route.
@@ -393,6 +267,16 @@ impl Netlink {
         self.handle.route().add(message).execute().await.map_err(|error| failed(&attempted, error))
     }
 
+    /// Adds a route, in place of one with the same destination in the same table if there is one.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub async fn replace_route(&self, route: &Route) -> Result<(), RouteError> {
+        let message = self.route_message(route).await?;
+        let attempted = format!("ip {} route replace {route}", route.family());
+        self.handle.route().add(message).replace().execute().await.map_err(|error| failed(&attempted, error))
+    }
+
     /// Removes a route, exactly as [`Netlink::routes`] lists it.
     ///
     /// # Errors
@@ -403,7 +287,8 @@ impl Netlink {
         self.handle.route().del(message).execute().await.map_err(|error| failed(&attempted, error))
     }
 
-    /// The routes of `family`, in all tables, that `protocol` wrote. Kinds that [`Action`] lacks are left out.
+    /// The routes of `family`, in all tables, that `protocol` wrote. Kinds that [`Action`] lacks, and routes with
+    /// a metric of their own, are left out.
     ///
     /// # Errors
     /// [`RouteError`].
@@ -420,7 +305,7 @@ impl Netlink {
             .await
             .map_err(|error| failed(&format!("ip {family} route show table all"), error))?;
         let ours = messages.into_iter().filter(|message| u8::from(message.header.protocol) == protocol);
-        Ok(ours.filter_map(|message| route(family, &message, &links)).collect())
+        Ok(ours.filter_map(|message| message::route(family, &message, &links)).collect())
     }
 
     /// Adds a rule.
@@ -429,7 +314,7 @@ impl Netlink {
     /// [`RouteError`]; an equal one is [`RouteError::already_exists`].
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), RouteError> {
         let mut request = self.handle.rule().add();
-        *request.message_mut() = rule_message(rule);
+        *request.message_mut() = message::from_rule(rule);
         let attempted = format!("ip {} rule add {rule}", rule.family);
         request.execute().await.map_err(|error| failed(&attempted, error))
     }
@@ -440,7 +325,7 @@ impl Netlink {
     /// [`RouteError`].
     pub async fn delete_rule(&self, rule: &Rule) -> Result<(), RouteError> {
         let attempted = format!("ip {} rule delete {rule}", rule.family);
-        self.handle.rule().del(rule_message(rule)).execute().await.map_err(|error| failed(&attempted, error))
+        self.handle.rule().del(message::from_rule(rule)).execute().await.map_err(|error| failed(&attempted, error))
     }
 
     /// The rules of `family` that `protocol` wrote, in the order in which they are asked.
@@ -456,157 +341,30 @@ impl Netlink {
             .try_collect()
             .await
             .map_err(|error| failed(&format!("ip {family} rule show"), error))?;
-        let rules = messages.iter().map(|message| rule(family, message));
+        let rules = messages.iter().map(|message| message::rule(family, message));
         Ok(rules.filter(|rule| rule.protocol == protocol).collect())
     }
 
     async fn route_message(&self, route: &Route) -> Result<RouteMessage, RouteError> {
-        let (kind, scope, via, device) = match &route.action {
-            Action::Local { device } => (RouteType::Local, RouteScope::Host, None, Some(device)),
-            Action::Unicast { via: Some(via), device } => {
-                (RouteType::Unicast, RouteScope::Universe, Some(*via), device.as_ref())
-            }
-            Action::Unicast { via: None, device } => (RouteType::Unicast, RouteScope::Link, None, device.as_ref()),
-            Action::Throw => (RouteType::Throw, RouteScope::Universe, None, None),
-            Action::Unreachable => (RouteType::Unreachable, RouteScope::Universe, None, None),
+        let index = match route.device() {
+            Some(device) => Some(self.link(device).await?.index),
+            None => None,
         };
-        let scope = if route.family() == Family::V6 { RouteScope::Universe } else { scope };
-        let mut builder = RouteMessageBuilder::<IpAddr>::new()
-            .kind(kind)
-            .scope(scope)
-            .table_id(route.table)
-            .protocol(RouteProtocol::from(route.protocol));
-        if let Some(device) = device {
-            builder = builder.output_interface(self.link(device).await?.index);
-        }
-        let mut message = builder.build();
-        message.header.address_family = route.family().address_family();
-        message.header.destination_prefix_length = route.destination.prefix_len();
-        message.attributes.push(RouteAttribute::Destination(route.destination.network().into()));
-        message.attributes.extend(via.map(|via| RouteAttribute::Gateway(via.into())));
-        message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
-        Ok(message)
+        Ok(message::from_route(route, index))
     }
 }
 
 /// Whose fault it is that `attempted` failed.
 fn failed(attempted: &str, error: Error) -> RouteError {
     let attempted = attempted.to_owned();
-    let Error::NetlinkError(answer) = &error else {
-        return RouteError::Protocol { attempted, source: error };
+    let Error::NetlinkError(refusal) = &error else {
+        return RouteError::Protocol { attempted, answer: error };
     };
-    let source = answer.to_io();
-    match source.raw_os_error() {
+    let answer = refusal.to_io();
+    match answer.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => RouteError::NotPermitted { attempted },
-        _ => RouteError::Refused { attempted, source },
+        _ => RouteError::Refused { attempted, answer },
     }
-}
-
-fn link(message: LinkMessage) -> Option<Link> {
-    let name = message.attributes.into_iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    })?;
-    Some(Link { index: message.header.index, name, up: message.header.flags.contains(LinkFlags::Up) })
-}
-
-fn address(message: &AddressMessage) -> Option<IpNet> {
-    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
-    // On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, where there is one, is ours.
-    let ours = find(|attribute| match attribute {
-        AddressAttribute::Local(ours) => Some(*ours),
-        _ => None,
-    });
-    let ours = ours.or_else(|| {
-        find(|attribute| match attribute {
-            AddressAttribute::Address(either) => Some(*either),
-            _ => None,
-        })
-    })?;
-    IpNet::new(ours, message.header.prefix_len).ok()
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(four) => Some(IpAddr::V4(*four)),
-        RouteAddress::Inet6(six) => Some(IpAddr::V6(*six)),
-        _ => None,
-    }
-}
-
-/// A listed route, or nothing for a kind that [`Action`] lacks.
-fn route(family: Family, message: &RouteMessage, links: &[Link]) -> Option<Route> {
-    let mut found = Route {
-        destination: family.everything(),
-        action: Action::Throw,
-        source: None,
-        table: message.header.table.into(),
-        protocol: message.header.protocol.into(),
-    };
-    let (mut via, mut device) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(to) => {
-                found.destination = IpNet::new(ip(to)?, message.header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Gateway(gateway) => via = ip(gateway),
-            RouteAttribute::PrefSource(source) => found.source = ip(source),
-            RouteAttribute::Table(table) => found.table = *table,
-            RouteAttribute::Oif(index) => device = links.iter().find(|link| link.index == *index),
-            // A metric of somebody's choice makes it a route that we did not write.
-            RouteAttribute::Priority(metric) if family == Family::V4 || *metric != DEFAULT_IPV6_METRIC => return None,
-            _ => {}
-        }
-    }
-    let device = device.map(|link| link.name.clone());
-    found.action = match message.header.kind {
-        RouteType::Local => Action::Local { device: device? },
-        RouteType::Unicast => Action::Unicast { via, device },
-        RouteType::Throw => Action::Throw,
-        RouteType::Unreachable => Action::Unreachable,
-        _ => return None,
-    };
-    Some(found)
-}
-
-fn rule_message(rule: &Rule) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = rule.family.address_family();
-    message.header.action = RuleAction::ToTable;
-    message.attributes.push(RuleAttribute::Table(rule.table));
-    message.attributes.push(RuleAttribute::Priority(rule.priority));
-    message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)));
-    message.attributes.extend(rule.input.clone().map(RuleAttribute::Iifname));
-    message.attributes.extend(rule.mark.map(RuleAttribute::FwMark));
-    if let Some(to) = rule.to {
-        message.header.dst_len = to.prefix_len();
-        message.attributes.push(RuleAttribute::Destination(to.network()));
-    }
-    message
-}
-
-fn rule(family: Family, message: &RuleMessage) -> Rule {
-    let mut found = Rule {
-        family,
-        priority: 0,
-        input: None,
-        to: None,
-        mark: None,
-        table: message.header.table.into(),
-        protocol: 0,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RuleAttribute::Priority(priority) => found.priority = *priority,
-            RuleAttribute::Iifname(input) => found.input = Some(input.clone()),
-            RuleAttribute::FwMark(mark) => found.mark = Some(*mark),
-            RuleAttribute::Table(table) => found.table = *table,
-            RuleAttribute::Protocol(protocol) => found.protocol = u8::from(*protocol),
-            RuleAttribute::Destination(to) => found.to = IpNet::new(*to, message.header.dst_len).ok(),
-            _ => {}
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -107,3 +107,69 @@ impl Drop for Line {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::ops::logging::Format;
+    use crate::ops::logging::kept::started;
+
+    /// The lines written while `work` runs, read back.
+    fn lines(levels: &str, work: impl FnOnce()) -> Vec<Value> {
+        let (_logging, subscriber, kept) = started(levels, Format::Json);
+        tracing::subscriber::with_default(subscriber, work);
+        kept.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn open() -> Line {
+        Line::open(Direction::Outbound, "[::ffff:192.0.2.7]:4711".parse().unwrap())
+    }
+
+    #[test]
+    fn a_carried_connection_says_what_was_known_of_it() {
+        let written = lines("info", || {
+            let mut line = open();
+            line.service = Some("orders.shop.peak.".to_owned());
+            line.server = Some("[2001:db8:5:1::42]:8080".parse().unwrap());
+            line.mode = Some("pp2");
+            (line.attempts, line.sent_bytes, line.received_bytes) = (2, 10, 4_000);
+            line.carried();
+        });
+        assert_eq!(written.len(), 1);
+        let line = &written[0];
+        assert_eq!(line["target"], "access");
+        assert_eq!(line["direction"], "outbound");
+        assert_eq!(line["outcome"], "carried");
+        assert_eq!(line["client"], "192.0.2.7:4711");
+        assert_eq!(line["service"], "orders.shop.peak.");
+        assert_eq!(line["server"], "[2001:db8:5:1::42]:8080");
+        assert_eq!((&line["attempts"], &line["received_bytes"]), (&2.into(), &4_000.into()));
+        for unknown in ["orig_dst", "caller", "generation", "error"] {
+            assert!(line.get(unknown).is_none(), "{unknown} in {line}");
+        }
+    }
+
+    #[test]
+    fn a_failed_connection_says_why() {
+        let written = lines("info", || open().failed("no-name", &"nobody knows it"));
+        assert_eq!((&written[0]["outcome"], &written[0]["error"]), (&"no-name".into(), &"nobody knows it".into()));
+    }
+
+    #[test]
+    fn a_connection_dropped_half_way_is_written_all_the_same() {
+        let written = lines("info", || drop(open()));
+        assert_eq!(written[0]["outcome"], "dropped");
+    }
+
+    #[test]
+    fn the_access_log_alone_can_be_silenced() {
+        let written = lines("info,access=off", || {
+            tracing::info!("heard");
+            open().carried();
+        });
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0]["message"], "heard");
+    }
+}

@@ -120,17 +120,18 @@ impl std::fmt::Debug for Logging {
     }
 }
 
+/// A log that keeps its lines, for tests of what is written.
 #[cfg(test)]
-mod tests {
+pub(super) mod kept {
     use super::*;
 
-    /// A writer that keeps what is written.
+    /// What has been written.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::ops) struct Kept(Arc<Mutex<Vec<u8>>>);
 
     impl Kept {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().clone()).unwrap()
+        pub(in crate::ops) fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.lock()).into_owned()
         }
     }
 
@@ -145,12 +146,19 @@ mod tests {
         }
     }
 
-    fn started(levels: &str, format: Format) -> (Logging, Subscriber, Kept) {
+    /// The log, what writes it (`tracing::subscriber::with_default`), and its lines.
+    pub(in crate::ops) fn started(levels: &str, format: Format) -> (Logging, Subscriber, Kept) {
         let kept = Kept::default();
         let writer = kept.clone();
-        let (logging, subscriber) = build(levels, format, move || writer.clone(), false).unwrap();
+        let (logging, subscriber) = build(levels, format, move || writer.clone(), false).expect("levels");
         (logging, subscriber, kept)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kept::started;
+    use super::*;
 
     #[test]
     fn the_level_is_changed_while_running() {

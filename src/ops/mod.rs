@@ -1,4 +1,15 @@
-//! What every role needs to run well: clock, entropy, admin port, metrics, logs, drain.
+//! What every role needs to run well.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`clock`], [`entropy`] | the one reading of the wall clock, the one source of randomness |
+//! | [`ready`], [`drain`], [`signals`] | a role's start, its stop, and what asks for either |
+//! | [`metrics`], [`process`] | counters with enforced names; the process's own figures |
+//! | [`logging`], [`access_log`] | the log, and one line per connection in it |
+//! | [`admin`] | the port on which all of this is asked for |
+//!
+//! Nothing here is global: a role makes what it needs and hands it to constructors. Configuration is none of its
+//! business either: it takes addresses, levels and spans of time, wherever they come from.
 
 pub mod access_log;
 pub mod admin;

@@ -10,19 +10,17 @@ pub fn register(registry: &Registry) {
     registry.sampled("funicular_build_info", "The running version; always 1.", Kind::Gauge, &["version"], |samples| {
         samples.put(&[env!("CARGO_PKG_VERSION")], 1.0);
     });
-    let figures: [(&str, &str, Kind, fn() -> Option<f64>); 3] = [
-        ("funicular_process_resident_memory_bytes", "Memory in use.", Kind::Gauge, resident_bytes),
-        ("funicular_process_open_descriptors", "Open file descriptors.", Kind::Gauge, open_descriptors),
-        ("funicular_process_cpu_seconds_total", "Processor time, user and system.", Kind::Counter, cpu_seconds),
-    ];
-    for (name, help, kind, read) in figures {
+    let figure = |name, help, kind, read: fn() -> Option<f64>| {
         registry.sampled(name, help, kind, &[], move |samples| {
             // Without /proc there is nothing to say.
             if let Some(value) = read() {
                 samples.put(&[], value);
             }
         });
-    }
+    };
+    figure("funicular_process_resident_memory_bytes", "Memory in use.", Kind::Gauge, resident_bytes);
+    figure("funicular_process_open_descriptors", "Open file descriptors.", Kind::Gauge, open_descriptors);
+    figure("funicular_process_cpu_seconds_total", "Processor time, user and system.", Kind::Counter, cpu_seconds);
 }
 
 fn resident_bytes() -> Option<f64> {

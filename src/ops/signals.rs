@@ -1,7 +1,7 @@
 //! The signals that a role obeys.
 //!
 //! SIGTERM and SIGINT ask for a graceful stop; the second of them ends the role at once. SIGHUP asks it to read its
-//! files again.
+//! files again. Tested in a process of their own, because a signal reaches all tests of one.
 
 use std::io;
 

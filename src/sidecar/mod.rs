@@ -1,18 +1,75 @@
-//! The per-pod proxy.
+//! The per-pod proxy: carries the calls of the pod's programs to services with structured addresses, and the calls of
+//! others to the pod's own services.
+//!
+//! ```text
+//!   application ──DNS──▶ stub ──▶ resolve ──▶ Peak
+//!        │                 │ stand-ins
+//!        └────TCP───▶ outbound ════ TLS, token ════▶ inbound ────▶ application
+//!                     (this pod)                    (that pod)
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`stub`] | the pod's DNS, stand-ins |
+//! | [`resolve`] | what Peak says |
+//! | [`outbound`] | intercept, recognise, pick, authenticate, transport |
+//! | [`inbound`] | accept, verify, admit, forward |
+//! | [`report`] | metrics, access log and warnings of both |
+//! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 
+mod assemble;
+pub mod directory;
+pub mod inbound;
+mod listener;
+mod material;
+pub mod original;
+pub mod outbound;
+pub mod report;
 pub mod resolve;
+pub mod secrets;
+mod serve;
 pub mod stub;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::config;
+use crate::config::common::{Format, Log};
+use crate::config::sidecar::Sidecar;
+use crate::ops::logging;
 
 /// Flags of `funicular sidecar`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration, YAML; `funicular check` looks it over
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Threads that carry connections; one is enough for most pods and cheapest for all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    threads: u8,
+}
 
-/// Runs `funicular sidecar`.
+/// Runs `funicular sidecar` until it is told to stop.
 ///
 /// # Errors
-/// Whatever kept it from starting or ended it.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// Whatever kept it from starting.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let loaded = config::load::<Sidecar>(&args.config)?;
+    let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(usize::from(args.threads))
+        .thread_name("sidecar")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve::serve(loaded, logging))?;
+    // Blocking work that nobody waits for any longer must not hold the end up.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format(log: &Log) -> logging::Format {
+    match log.format {
+        Format::Text => logging::Format::Text,
+        Format::Json => logging::Format::Json,
+    }
 }

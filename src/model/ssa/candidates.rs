@@ -26,8 +26,17 @@ impl Replicas {
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |replica| self.0[usize::from(replica / 64)] >> (replica % 64) & 1 == 1)
+        (0..4_u8).flat_map(move |word| ones(self.0[usize::from(word)]).map(move |bit| word * 64 + bit))
     }
+}
+
+/// The places of the ones in a word, the least significant first.
+fn ones(mut word: u64) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.checked_sub(1)?;
+        Some(bit as u8)
+    })
 }
 
 /// A set of neighbouring epochs.
@@ -49,18 +58,16 @@ impl Epochs {
 
     /// Keeps those that `fits` accepts; whether any is left.
     pub(super) fn retain(&mut self, mut fits: impl FnMut(u64) -> bool) -> bool {
-        let epochs = self.iter();
-        let first = self.first;
-        for epoch in epochs {
+        for epoch in self.iter() {
             if !fits(epoch) {
-                self.left &= !(1 << (epoch - first));
+                self.left &= !(1 << (epoch - self.first));
             }
         }
         self.left != 0
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = u64> {
-        (0..64).filter(move |at| self.left >> at & 1 == 1).map(move |at| self.first + at)
+        ones(self.left).map(move |bit| self.first + u64::from(bit))
     }
 }
 

@@ -12,7 +12,7 @@ use super::candidates::{Epochs, Replicas};
 use super::keyed_hash::{self, WorkHash};
 use super::layout::{Decider, Field, Kind};
 use super::space::Block;
-use super::{Known, Rule, Space, Wrong, hex_key};
+use super::{Known, Rule, Space, UnixSeconds, Wrong, hex_key};
 
 /// The name that a wrong prefix, or an address outside the space, is answered with.
 pub(super) const PREFIX: Wrong = Wrong("prefix");
@@ -79,9 +79,10 @@ pub(super) struct Examination<'a> {
     pub(super) prefix: usize,
     /// The destination's host word.
     pub(super) host: u128,
-    pub(super) replicas: Replicas,
-    /// None without a time.
-    pub(super) epochs: Option<Epochs>,
+    /// None until something narrows them: then it is all of them that fit.
+    replicas: Option<Replicas>,
+    /// None until something narrows them, as above.
+    epochs: Option<Epochs>,
 }
 
 impl<'a> Examination<'a> {
@@ -91,9 +92,33 @@ impl<'a> Examination<'a> {
         let destination = destination.to_bits();
         let prefix = space.block_of(destination)?;
         let host = up(destination, space.blocks()[prefix].length);
-        let replicas = Replicas::below(rule.replicas);
-        let epochs = known.now.map(|now| Epochs::around(rule, now));
-        Some(Self { rule, space, known, destination, prefix, host, replicas, epochs })
+        Some(Self { rule, space, known, destination, prefix, host, replicas: None, epochs: None })
+    }
+
+    /// The replicas that still fit.
+    pub(super) fn replicas(&self) -> Replicas {
+        self.replicas.unwrap_or_else(|| Replicas::below(self.rule.replicas))
+    }
+
+    /// The epochs that still fit at `now`.
+    pub(super) fn epochs(&self, now: UnixSeconds) -> Epochs {
+        self.epochs.unwrap_or_else(|| Epochs::around(self.rule, now))
+    }
+
+    /// Keeps the replicas that `fits` accepts.
+    fn narrow_replicas(&mut self, fits: impl FnMut(u8) -> bool) -> Verdict {
+        let mut replicas = self.replicas();
+        let any = replicas.retain(fits);
+        self.replicas = Some(replicas);
+        Verdict::of(any)
+    }
+
+    /// Keeps the epochs that `fits` accepts.
+    fn narrow_epochs(&mut self, now: UnixSeconds, fits: impl FnMut(u64) -> bool) -> Verdict {
+        let mut epochs = self.epochs(now);
+        let any = epochs.retain(fits);
+        self.epochs = Some(epochs);
+        Verdict::of(any)
     }
 
     pub(super) fn block(&self) -> &'a Block {
@@ -115,9 +140,7 @@ impl<'a> Examination<'a> {
             },
             Some(Decider::Content) => match self.known.content {
                 None => Verdict::NotChecked(Missing::ContentKey),
-                Some(key) => Verdict::of(
-                    self.replicas.retain(|replica| rule.choose_prefix(space, 0, key, replica) == Some(block)),
-                ),
+                Some(key) => self.narrow_replicas(|replica| rule.choose_prefix(space, 0, key, replica) == Some(block)),
             },
         }
     }
@@ -146,9 +169,9 @@ impl<'a> Examination<'a> {
             },
             Kind::ContentHash => match self.known.content {
                 None => Verdict::NotChecked(Missing::ContentKey),
-                Some(key) => Verdict::of(
-                    self.replicas.retain(|replica| found == field.place(keyed_hash::content(salt, replica, key))),
-                ),
+                Some(key) => {
+                    self.narrow_replicas(|replica| found == field.place(keyed_hash::content(salt, replica, key)))
+                }
             },
             Kind::Hop => self.judge_hop(field, found),
             Kind::Work { zero_bits } => self.judge_work(zero_bits),
@@ -156,20 +179,19 @@ impl<'a> Examination<'a> {
     }
 
     fn judge_hop(&mut self, field: &Field, found: u128) -> Verdict {
-        let (Some(source), Some(secret), Some(epochs)) = (self.known.source, self.known.secret, &mut self.epochs)
-        else {
+        let (Some(source), Some(secret), Some(now)) = (self.known.source, self.known.secret, self.known.now) else {
             return Verdict::NotChecked(self.missing(true));
         };
         let source = source.to_bits();
-        Verdict::of(epochs.retain(|epoch| found == field.place(keyed_hash::hop(secret, epoch, source))))
+        self.narrow_epochs(now, |epoch| found == field.place(keyed_hash::hop(secret, epoch, source)))
     }
 
     fn judge_work(&mut self, zero_bits: u8) -> Verdict {
-        let (Some(source), Some(epochs)) = (self.known.source, &mut self.epochs) else {
+        let (Some(source), Some(now)) = (self.known.source, self.known.now) else {
             return Verdict::NotChecked(self.missing(false));
         };
         let (salt, source, destination) = (&self.rule.salt, source.to_bits(), self.destination);
-        Verdict::of(epochs.retain(|epoch| WorkHash::new(salt, source, epoch).begins_with_zeros(destination, zero_bits)))
+        self.narrow_epochs(now, |epoch| WorkHash::new(salt, source, epoch).begins_with_zeros(destination, zero_bits))
     }
 
     /// The first thing that a field of time lacks.

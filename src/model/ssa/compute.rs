@@ -107,7 +107,7 @@ impl Rule {
 
     /// `address` with the smallest number in its `work` field that does the work, if few enough tries find one.
     fn solve(&self, address: u128, field: &Field, zero_bits: u8, length: u8, inputs: &Inputs<'_>) -> Option<u128> {
-        let mut hash = WorkHash::new(&self.salt, inputs.source.to_bits(), self.epoch(inputs.now));
+        let hash = WorkHash::new(&self.salt, inputs.source.to_bits(), self.epoch(inputs.now));
         let numbers = 1_u128.checked_shl(field.width.into()).unwrap_or(u128::MAX).min(MOST_NUMBERS);
         (0..numbers)
             .map(|number| address | down(field.place_number(number), length))

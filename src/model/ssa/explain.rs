@@ -132,12 +132,12 @@ fn prefix_part(examination: &mut Examination<'_>) -> PrefixPart {
             chosen(source.to_bits(), &[], 0).map(|prefix| (prefix, None)).into_iter().collect()
         }
         (Some(Decider::Content), _, Some(key)) => {
-            before.replicas.iter().filter_map(|replica| Some((chosen(0, key, replica)?, Some(replica)))).collect()
+            before.replicas().iter().filter_map(|replica| Some((chosen(0, key, replica)?, Some(replica)))).collect()
         }
         (None | Some(Decider::Source { .. } | Decider::Content), _, _) => Vec::new(),
     };
     if verdict == Verdict::Wrong {
-        examination.replicas = before.replicas;
+        *examination = before;
     }
     PrefixPart { found: Some(space.prefixes()[examination.prefix]), verdict, origin, expected }
 }
@@ -212,10 +212,11 @@ fn expected(examination: &Examination<'_>, field: &Field) -> Vec<Expected> {
         Kind::ContentHash => known.content.map_or_else(Vec::new, |key| {
             let value = |replica| number(field, keyed_hash::content(&rule.salt, replica, key));
             let one = |replica| Expected { value: value(replica), replica: Some(replica), epoch: None };
-            examination.replicas.iter().map(one).collect()
+            examination.replicas().iter().map(one).collect()
         }),
-        Kind::Hop => match (source, known.secret, examination.epochs) {
-            (Some(source), Some(secret), Some(epochs)) => {
+        Kind::Hop => match (source, known.secret, known.now) {
+            (Some(source), Some(secret), Some(now)) => {
+                let epochs = examination.epochs(now);
                 let value = |epoch| number(field, keyed_hash::hop(secret, epoch, source));
                 epochs.iter().map(|epoch| Expected { value: value(epoch), replica: None, epoch: Some(epoch) }).collect()
             }

@@ -126,6 +126,8 @@ pub(super) struct Layout {
     /// What the `fixed` fields put into the host word.
     fixed: u128,
     decider: Option<Decider>,
+    /// Where in `fields` the `work` field stands, and its number of zero bits.
+    work: Option<(usize, u8)>,
 }
 
 impl Layout {
@@ -138,17 +140,20 @@ impl Layout {
             fields.push(Field::at(kind, offset, width));
             offset = end;
         }
-        let (mut determined, mut fixed, mut decider) = (0, 0, None);
-        for field in &fields {
-            decider = decider.or(decider_of(field.kind));
+        let mut layout = Self::default();
+        for (at, field) in fields.iter().enumerate() {
+            layout.decider = layout.decider.or(decider_of(field.kind));
             if field.kind != Kind::Random {
-                determined |= field.mask;
+                layout.determined |= field.mask;
             }
             if let Kind::Fixed { number } = field.kind {
-                fixed |= field.place_number(number);
+                layout.fixed |= field.place_number(number);
+            }
+            if let Kind::Work { zero_bits } = field.kind {
+                layout.work = Some((at, zero_bits));
             }
         }
-        Some(Self { fields: fields.into(), determined, fixed, decider })
+        Some(Self { fields: fields.into(), ..layout })
     }
 
     pub(super) fn fields(&self) -> &[Field] {
@@ -179,17 +184,9 @@ impl Layout {
     }
 
     /// The field that asks for work, with its number of zero bits.
+    #[inline]
     pub(super) fn work(&self) -> Option<(&Field, u8)> {
-        self.fields.iter().find_map(|field| match field.kind {
-            Kind::Work { zero_bits } => Some((field, zero_bits)),
-            Kind::Random
-            | Kind::Fixed { .. }
-            | Kind::Source { .. }
-            | Kind::SourceHash { .. }
-            | Kind::Content
-            | Kind::ContentHash
-            | Kind::Hop => None,
-        })
+        self.work.map(|(at, zero_bits)| (&self.fields[at], zero_bits))
     }
 
     /// Whether some field is of a kind that `wanted` picks.

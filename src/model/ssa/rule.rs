@@ -1,4 +1,4 @@
-//! What a rule says (SSA.md §2). Its text is read by [`parse`](super::parse).
+//! What a rule says (SSA.md §2). Its text is read by [`parse`](mod@super::parse).
 
 use std::sync::Arc;
 

@@ -19,6 +19,8 @@ pub(crate) enum Fresh {
     Network,
     /// The calling thread alone gets its own table of mounts, a copy of the present one.
     Mounts,
+    /// The processes that the calling process starts from now on get their own numbers; their first is their init.
+    Processes,
     /// The whole process, which must have one thread, becomes owner of a user namespace with its own network and
     /// mounts.
     UserNetworkMounts,
@@ -33,6 +35,7 @@ pub(crate) fn unshare(fresh: Fresh) -> io::Result<()> {
     let flags = match fresh {
         Fresh::Network => UnshareFlags::NEWNET,
         Fresh::Mounts => UnshareFlags::NEWNS,
+        Fresh::Processes => UnshareFlags::NEWPID,
         Fresh::UserNetworkMounts => UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWNS,
     };
     // SAFETY: the one danger of unshare(2) is CLONE_FILES, which leaves threads with different tables of file

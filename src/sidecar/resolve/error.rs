@@ -1,6 +1,7 @@
 //! Why a name leads to no service, or a question to no answer.
 
 use crate::model::Name;
+use crate::wire::dns::ssa_records::Legacy;
 
 /// Why a lookup gave nothing. One cause, one variant, one `reason`.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum ResolveError {
         /// What was asked.
         name: Name,
         /// What is missing or wrong.
-        cause: LegacyCause,
+        cause: Legacy,
     },
     /// No name server said anything in time.
     #[error("no name server of {zone} answers; last tried for {name}")]
@@ -65,20 +66,6 @@ pub enum ResolveError {
         /// What was asked.
         name: Name,
     },
-}
-
-/// Why a name that exists is no service.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum LegacyCause {
-    /// No APL record.
-    #[error("it has no APL record")]
-    NoApl,
-    /// Its APL records make no space.
-    #[error("its APL records make no space")]
-    BadApl,
-    /// Rules are published and each is malformed.
-    #[error("each of its rules is malformed")]
-    NoUsableRule,
 }
 
 impl ResolveError {

@@ -136,6 +136,38 @@ async fn a_malformed_request_ends_its_own_connection_alone() {
     assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_header_that_never_ends_is_not_waited_for() {
+    let server = started(health(&Ready::new(), &Registry::new()), Audience::Network).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /live HTTP/1.1\r\nHost: ").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut rest = Vec::new();
+    let _ = slow.read_to_end(&mut rest).await;
+    assert!(begun.elapsed() >= HEADER_DEADLINE && begun.elapsed() < 2 * HEADER_DEADLINE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_until_one_ends() {
+    let server = started(health(&Ready::new(), &Registry::new()), Audience::Network).await;
+    let mut held = Vec::new();
+    for _ in 0..MOST_CONNECTIONS {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).await.unwrap();
+        held.push(stream);
+    }
+    let mut waiting = Box::pin(server.status("GET /live", LOCAL));
+    // The server's turn comes before the runtime is idle again: an answer would be here by then.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    held.pop();
+    assert_eq!(waiting.await, 200);
+}
+
 #[test]
 fn only_loopback_hosts_are_local() {
     for local in ["localhost", "LocalHost:15000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:15000"] {

@@ -1,0 +1,261 @@
+//! Bytes both ways between two streams, until both directions have ended.
+//!
+//! Owns what every path needs in the same way: an end of one direction (FIN) is passed on while the other direction
+//! goes on, a reset is passed on as a reset, and what was carried is counted even when it breaks off.
+//!
+//! ```text
+//! each direction:  Carrying ──end of stream──▶ Closing ──passed on──▶ Closed
+//! either fails, or `stop` comes  ──▶ both sockets end with a reset
+//! ```
+//!
+//! An idle pair holds no buffer: bytes are read into one that the thread's connections share, and only what the other
+//! side would not take at once is kept with the direction.
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What one read takes at most, in bytes: four full TLS records.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A stream over a TCP connection.
+pub trait OverTcp: AsyncRead + AsyncWrite + Unpin {
+    /// The connection beneath.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+/// Makes the connection end with a reset instead of a FIN when it is dropped, so that the peer sees a failure as one.
+pub fn reset_on_drop(tcp: &TcpStream) {
+    // Fails only for a socket that has no connection left to reset.
+    let _ = tcp.set_zero_linger();
+}
+
+/// Takes [`reset_on_drop`] back: what is still under way is delivered, then comes the FIN.
+fn finish_on_drop(tcp: &TcpStream) {
+    let _ = socket2::SockRef::from(tcp).set_linger(None);
+}
+
+/// What was carried, and how it ended.
+#[derive(Debug)]
+pub struct Transferred {
+    /// Bytes that the server side took from the client's.
+    pub sent_bytes: u64,
+    /// Bytes that the client side took from the server's.
+    pub received_bytes: u64,
+    /// Both directions came to their end, or why not.
+    pub end: Result<(), BrokenOff>,
+}
+
+/// Why a transfer ended before both directions had.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenOff {
+    /// The client's side failed.
+    #[error("the connection to the client broke off: {0}")]
+    Client(io::Error),
+    /// The server's side failed.
+    #[error("the connection to the server broke off: {0}")]
+    Server(io::Error),
+    /// We were told to stop.
+    #[error("the transfer was told to stop")]
+    Stopped,
+}
+
+impl BrokenOff {
+    /// The stable label of metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "client-broke-off",
+            Self::Server(_) => "server-broke-off",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Carries bytes between `client` and `server` until both directions have ended, one fails, or `stop` completes.
+///
+/// A socket that was to be reset when dropped is so only if the transfer breaks off, or is itself dropped.
+///
+/// `early` are bytes of the client that have been read already; they come first.
+///
+/// A stream that fails, or that ends without saying so (TLS without close_notify, RFC 8446 §6.1), resets the other one.
+pub async fn both_ways<C: OverTcp, S: OverTcp>(
+    mut client: C,
+    mut server: S,
+    early: Vec<u8>,
+    stop: impl Future<Output = ()>,
+) -> Transferred {
+    let mut sending = Direction { kept: early, ..Direction::default() };
+    let mut receiving = Direction::default();
+    let mut stop = pin!(stop);
+    let end = poll_fn(|context| {
+        if stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(BrokenOff::Stopped));
+        }
+        let sent = sending.poll(context, &mut client, &mut server).map_err(|failed| match failed {
+            Failed::Reading(error) => BrokenOff::Client(error),
+            Failed::Writing(error) => BrokenOff::Server(error),
+        })?;
+        let received = receiving.poll(context, &mut server, &mut client).map_err(|failed| match failed {
+            Failed::Reading(error) => BrokenOff::Server(error),
+            Failed::Writing(error) => BrokenOff::Client(error),
+        })?;
+        if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await;
+    let settle = if end.is_ok() { finish_on_drop } else { reset_on_drop };
+    settle(client.tcp());
+    settle(server.tcp());
+    Transferred { sent_bytes: sending.carried, received_bytes: receiving.carried, end }
+}
+
+/// Which side of a direction failed.
+enum Failed {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+enum State {
+    #[default]
+    Carrying,
+    Closing,
+    Closed,
+}
+
+#[derive(Default)]
+struct Direction {
+    /// What was read and not taken yet, from `taken` on.
+    kept: Vec<u8>,
+    taken: usize,
+    /// The writer may hold bytes of its own (a TLS record not yet on its way).
+    unflushed: bool,
+    carried: u64,
+    state: State,
+}
+
+impl Direction {
+    /// Goes on until something would have to be waited for. Ready once the end has been passed on.
+    fn poll<R, W>(&mut self, context: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<Result<(), Failed>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_kept(context, writer)).map_err(Failed::Writing)?;
+            match self.state {
+                State::Carrying => match self.poll_chunk(context, reader, writer)? {
+                    Poll::Ready(()) => {}
+                    Poll::Pending => {
+                        if self.unflushed {
+                            ready!(Pin::new(&mut *writer).poll_flush(context)).map_err(Failed::Writing)?;
+                            self.unflushed = false;
+                        }
+                        return Poll::Pending;
+                    }
+                },
+                State::Closing => {
+                    ready!(poll_shutdown(context, writer)).map_err(Failed::Writing)?;
+                    self.state = State::Closed;
+                }
+                State::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Writes what is kept, and gives its memory back.
+    fn poll_kept<W: AsyncWrite + Unpin>(&mut self, context: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
+        while self.taken < self.kept.len() {
+            let octets = &self.kept[self.taken..];
+            let written = ready!(Pin::new(&mut *writer).poll_write(context, octets))?;
+            self.taken += took(written)?;
+            self.carried += written as u64;
+            self.unflushed = true;
+        }
+        if self.taken > 0 {
+            self.kept = Vec::new();
+            self.taken = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once and writes as much of it as is taken at once; keeps the rest.
+    fn poll_chunk<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Result<Poll<()>, Failed>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut chunk = Chunk::borrow();
+        let mut buffer = ReadBuf::new(&mut chunk.0);
+        match Pin::new(reader).poll_read(context, &mut buffer) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Err(error)) => return Err(Failed::Reading(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let octets = buffer.filled();
+        if octets.is_empty() {
+            self.state = State::Closing;
+            return Ok(Poll::Ready(()));
+        }
+        let written = match Pin::new(writer).poll_write(context, octets) {
+            Poll::Ready(Ok(written)) => took(written).map_err(Failed::Writing)?,
+            Poll::Ready(Err(error)) => return Err(Failed::Writing(error)),
+            Poll::Pending => 0,
+        };
+        self.unflushed |= written > 0;
+        self.carried += written as u64;
+        self.kept.extend_from_slice(&octets[written..]);
+        Ok(Poll::Ready(()))
+    }
+}
+
+/// Passes the end of the stream on. A peer that has gone entirely needs to hear of no end: that is no failure.
+fn poll_shutdown<W: AsyncWrite + Unpin>(context: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
+    match ready!(Pin::new(writer).poll_shutdown(context)) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+        outcome => Poll::Ready(outcome),
+    }
+}
+
+/// A writer that takes nothing of something will never take more.
+fn took(written: usize) -> io::Result<usize> {
+    if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
+}
+
+thread_local! {
+    static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// The thread's buffer for as long as one read and write take; it is never held while waiting.
+struct Chunk(Box<[u8]>);
+
+impl Chunk {
+    fn borrow() -> Self {
+        Self(SPARE.take().unwrap_or_else(|| vec![0; CHUNK_BYTES].into()))
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        SPARE.set(Some(std::mem::take(&mut self.0)));
+    }
+}

@@ -1,0 +1,267 @@
+//! What packet rules we want, in the words of nft(8). Plain data; prints as `nft -f` takes it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// A table of the `inet` family: its rules see IPv4 and IPv6.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Table {
+    /// Its name, unique in the namespace.
+    pub name: String,
+    /// What rules look things up in.
+    pub sets: Vec<Set>,
+    /// The rules, each chain at its hook.
+    pub chains: Vec<Chain>,
+}
+
+/// A named set, searched in logarithmic time however long.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Set {
+    /// Its name, unique in its table.
+    pub name: String,
+    /// What is in it. Overlaps are merged on the way to the kernel.
+    pub elements: Elements,
+}
+
+/// The elements of a [`Set`], all of one type.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Elements {
+    /// Ports.
+    Ports(Vec<RangeInclusive<u16>>),
+    /// User ids, as the namespace's owner sees them.
+    Users(Vec<RangeInclusive<u32>>),
+    /// IPv4 prefixes.
+    V4(Vec<Ipv4Net>),
+    /// IPv6 prefixes.
+    V6(Vec<Ipv6Net>),
+}
+
+/// A chain at a hook; packets that no rule decides are accepted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Chain {
+    /// Its name, unique in its table.
+    pub name: String,
+    /// What its rules may do.
+    pub kind: Kind,
+    /// When packets meet it.
+    pub hook: Hook,
+    /// Where it stands among the chains of its hook; smaller is earlier.
+    pub priority: i32,
+    /// In the order in which they are tried.
+    pub rules: Vec<Rule>,
+}
+
+/// What a chain's rules may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Judge every packet.
+    Filter,
+    /// Turn a connection elsewhere; meets only its first packet.
+    Nat,
+}
+
+/// When packets meet a chain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hook {
+    /// As they come in, before routing.
+    Prerouting,
+    /// When they are for this host.
+    Input,
+    /// When this host has sent and routed them.
+    Output,
+}
+
+/// What happens to packets that fit all of `matches`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rule {
+    /// All must hold.
+    pub matches: Vec<Match>,
+    /// What happens then.
+    pub verdict: Verdict,
+    /// Why, for whoever lists the rules. At most 127 octets reach the kernel.
+    pub comment: &'static str,
+}
+
+/// A condition on a packet. A set is named as it stands in the table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Match {
+    /// The sending socket belongs to this user.
+    User(u32),
+    /// The sending socket belongs to a user in this set.
+    UserIn(String),
+    /// The sending socket belongs to this group.
+    Group(u32),
+    /// The packet has exactly this mark; one that this host sends has its socket's.
+    Mark(u32),
+    /// It came in by the loopback device.
+    InputLoopback,
+    /// It came in by any device but loopback.
+    InputElsewhere,
+    /// It goes out by the loopback device.
+    OutputLoopback,
+    /// It is TCP.
+    Tcp,
+    /// It is TCP to this port.
+    TcpPort(u16),
+    /// It is TCP to a port in this set.
+    TcpPortIn(String),
+    /// It is UDP to this port.
+    UdpPort(u16),
+    /// It goes to this prefix.
+    To(IpNet),
+    /// It goes to an IPv4 prefix in this set.
+    ToV4In(String),
+    /// It goes to an IPv6 prefix in this set.
+    ToV6In(String),
+}
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It passes on, to the next chain.
+    Accept,
+    /// It is dropped without a word.
+    Drop,
+    /// It is refused: a sending socket fails at once (EPERM), and "port unreachable" goes back.
+    Reject,
+    /// The connection is reset. Needs [`Match::Tcp`]: a TCP socket that is just connecting does not hear "port
+    /// unreachable".
+    Reset,
+    /// The connection goes to this port of this host instead. Needs a [`Match`] on TCP or UDP.
+    Redirect(u16),
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table inet {} {{", self.name)?;
+        for set in &self.sets {
+            writeln!(f, "{set}")?;
+        }
+        for (index, chain) in self.chains.iter().enumerate() {
+            let gap = if index == 0 { "" } else { "\n" };
+            write!(f, "{gap}{chain}")?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\tset {} {{", self.name)?;
+        writeln!(f, "\t\ttype {}\n\t\tflags interval\n\t\tauto-merge", self.elements.type_name())?;
+        writeln!(f, "\t\telements = {{ {} }}\n\t}}", self.elements.texts().join(", "))
+    }
+}
+
+impl Elements {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Ports(ranges) => ranges.is_empty(),
+            Self::Users(ranges) => ranges.is_empty(),
+            Self::V4(prefixes) => prefixes.is_empty(),
+            Self::V6(prefixes) => prefixes.is_empty(),
+        }
+    }
+
+    /// Each as nft writes it: `80`, `8000-8010`, `10.0.0.0/8`.
+    #[must_use]
+    pub fn texts(&self) -> Vec<String> {
+        match self {
+            Self::Ports(ranges) => ranges.iter().map(range).collect(),
+            Self::Users(ranges) => ranges.iter().map(range).collect(),
+            Self::V4(prefixes) => prefixes.iter().map(ToString::to_string).collect(),
+            Self::V6(prefixes) => prefixes.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Ports(_) => "inet_service",
+            Self::Users(_) => "uid",
+            Self::V4(_) => "ipv4_addr",
+            Self::V6(_) => "ipv6_addr",
+        }
+    }
+}
+
+fn range<T: fmt::Display + PartialEq>(range: &RangeInclusive<T>) -> String {
+    if range.start() == range.end() { range.start().to_string() } else { format!("{}-{}", range.start(), range.end()) }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind, hook, priority, rules } = self;
+        writeln!(f, "\tchain {name} {{")?;
+        writeln!(f, "\t\ttype {kind} hook {hook} priority {priority}; policy accept;")?;
+        for rule in rules {
+            writeln!(f, "\t\t{rule}")?;
+        }
+        writeln!(f, "\t}}")
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Filter => "filter",
+            Self::Nat => "nat",
+        })
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Output => "output",
+        })
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for condition in &self.matches {
+            write!(f, "{condition} ")?;
+        }
+        write!(f, "{} comment \"{}\"", self.verdict, self.comment)
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "meta skuid {user}"),
+            Self::UserIn(set) => write!(f, "meta skuid @{set}"),
+            Self::Group(group) => write!(f, "meta skgid {group}"),
+            Self::Mark(mark) => write!(f, "meta mark {mark:#010x}"),
+            Self::InputLoopback => f.write_str("iif \"lo\""),
+            Self::InputElsewhere => f.write_str("iif != \"lo\""),
+            Self::OutputLoopback => f.write_str("oif \"lo\""),
+            Self::Tcp => f.write_str("meta l4proto tcp"),
+            Self::TcpPort(port) => write!(f, "tcp dport {port}"),
+            Self::TcpPortIn(set) => write!(f, "tcp dport @{set}"),
+            Self::UdpPort(port) => write!(f, "udp dport {port}"),
+            Self::To(IpNet::V4(prefix)) => write!(f, "ip daddr {prefix}"),
+            Self::To(IpNet::V6(prefix)) => write!(f, "ip6 daddr {prefix}"),
+            Self::ToV4In(set) => write!(f, "ip daddr @{set}"),
+            Self::ToV6In(set) => write!(f, "ip6 daddr @{set}"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Drop => f.write_str("drop"),
+            Self::Reject => f.write_str("reject with icmpx port-unreachable"),
+            Self::Reset => f.write_str("reject with tcp reset"),
+            Self::Redirect(port) => write!(f, "redirect to :{port}"),
+        }
+    }
+}

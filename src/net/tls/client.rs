@@ -1,0 +1,158 @@
+//! The client's half: a server proves its name, or is told nothing.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::ClientStream;
+use super::file::{self, TlsFileError};
+use crate::model::Name;
+
+/// Whom a client believes. Cheap to clone; clones share the tickets that make the next handshake shorter.
+#[derive(Clone)]
+pub struct ClientTls {
+    connector: TlsConnector,
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+/// A name that no certificate can prove.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{name} cannot stand in a certificate: labels of letters, digits, '-' and '_' can")]
+pub struct NoHostName {
+    /// The name.
+    pub name: Name,
+}
+
+/// Why there is no connection on which anything may be said.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server's certificate does not prove the name: the wrong server, or one whose certificate has run out.
+    #[error("the server does not prove that it is {name}: {cause}")]
+    Unproven {
+        /// The name asked for.
+        name: Name,
+        /// What is wrong with the certificate.
+        cause: rustls::Error,
+    },
+    /// It has proved the name, and does not speak the protocol asked for.
+    #[error("the server is {name}, but does not speak {protocol:?}")]
+    Protocol {
+        /// The name asked for.
+        name: Name,
+        /// The ALPN protocol offered.
+        protocol: &'static str,
+    },
+    /// It speaks no TLS 1.3, or refused ours.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(rustls::Error),
+    /// The connection ended during the handshake.
+    #[error("the connection ended during the TLS handshake: {0}")]
+    Ended(io::Error),
+    /// The name cannot be asked for.
+    #[error(transparent)]
+    Name(#[from] NoHostName),
+}
+
+impl ConnectError {
+    /// The stable label of metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unproven { .. } => "server-unproven",
+            Self::Protocol { .. } => "server-protocol-missing",
+            Self::Handshake(_) => "server-handshake-failed",
+            Self::Ended(_) => "server-handshake-ended",
+            Self::Name(_) => "name-unprovable",
+        }
+    }
+}
+
+impl ClientTls {
+    /// A client that believes the authorities in the file.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn from_file(authorities: &Path) -> Result<Self, TlsFileError> {
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in file::certificates(authorities)?.into_iter().enumerate() {
+            roots.add(certificate).map_err(|cause| TlsFileError::NotAnAuthority {
+                path: authorities.into(),
+                index,
+                cause,
+            })?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|cause| TlsFileError::NotAnAuthority { path: authorities.into(), index: 0, cause })?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Shakes hands with the server behind `tcp`, which must prove `name` and speak `protocol`.
+    ///
+    /// Nothing but the handshake has been sent when this returns. Cancel safe in that the connection is closed.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(
+        &self,
+        tcp: TcpStream,
+        name: &Name,
+        protocol: &'static str,
+    ) -> Result<ClientStream, ConnectError> {
+        let server_name = server_name(name)?;
+        let alpn = vec![protocol.as_bytes().to_vec()];
+        let connected = self.connector.with_alpn(alpn).connect(server_name, tcp).await;
+        let stream = connected.map_err(|error| failure(error, name, protocol))?;
+        if stream.get_ref().1.alpn_protocol() != Some(protocol.as_bytes()) {
+            return Err(ConnectError::Protocol { name: name.clone(), protocol });
+        }
+        Ok(stream)
+    }
+}
+
+/// The name as certificates and tokens spell it: lower case, without the final dot.
+///
+/// # Errors
+/// [`NoHostName`] for labels that DNS allows and certificates do not.
+pub fn host_name(name: &Name) -> Result<String, NoHostName> {
+    let mut text = name.to_string();
+    text.make_ascii_lowercase();
+    text.pop();
+    match rustls::pki_types::DnsName::try_from(text.as_str()) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(NoHostName { name: name.clone() }),
+    }
+}
+
+fn server_name(name: &Name) -> Result<ServerName<'static>, NoHostName> {
+    ServerName::try_from(host_name(name)?).map_err(|_| NoHostName { name: name.clone() })
+}
+
+/// Sorts what tokio-rustls wraps into an I/O error.
+fn failure(error: io::Error, name: &Name, protocol: &'static str) -> ConnectError {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
+    match cause {
+        None => ConnectError::Ended(error),
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            ConnectError::Protocol { name: name.clone(), protocol }
+        }
+        Some(cause @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+            ConnectError::Unproven { name: name.clone(), cause }
+        }
+        Some(cause) => ConnectError::Handshake(cause),
+    }
+}

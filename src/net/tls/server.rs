@@ -1,0 +1,75 @@
+//! The server's half: proving the names of this pod's services.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio_rustls::server::StartHandshake;
+
+use super::file::{self, TlsFileError};
+use super::{Hello, ServerStream};
+
+/// What a server proves itself with. Cheap to clone.
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+}
+
+/// Why a handshake failed after a good ClientHello.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// We and the client agree on nothing, or it does not believe our certificate.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(rustls::Error),
+    /// The connection ended during the handshake.
+    #[error("the connection ended during the TLS handshake: {0}")]
+    Ended(io::Error),
+}
+
+impl HandshakeError {
+    /// The stable label of metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Tls(_) => "handshake-failed",
+            Self::Ended(_) => "handshake-ended",
+        }
+    }
+}
+
+impl ServerTls {
+    /// A server with this certificate chain and key, which speaks `protocols`, the one it likes best first.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn from_files(certificate: &Path, key: &Path, protocols: &[&str]) -> Result<Self, TlsFileError> {
+        let mismatch = |cause| TlsFileError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(mismatch)?
+            .with_no_client_auth()
+            .with_single_cert(file::certificates(certificate)?, file::private_key(key)?)
+            .map_err(mismatch)?;
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        // Tickets that hold the session, so that a returning caller costs half a handshake and we keep no table.
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
+        config.send_tls13_tickets = 1;
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// Answers a ClientHello and finishes the handshake. Bound it in time: the peer decides how long it takes.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; the peer has been sent the protocol's own alert.
+    pub async fn accept(&self, hello: Hello) -> Result<ServerStream, HandshakeError> {
+        let (accepted, tcp) = hello.into_accepted();
+        StartHandshake::from_parts(accepted, tcp).into_stream(Arc::clone(&self.config)).await.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(cause) => HandshakeError::Tls(cause.clone()),
+                None => HandshakeError::Ended(error),
+            }
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! Handshakes over real sockets with certificates made on the spot.
+
+use std::path::PathBuf;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::model::Name;
+
+/// An authority, its certificate in a file, and certificates that it signs.
+struct Authority {
+    folder: tempfile::TempDir,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { folder, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn client(&self) -> ClientTls {
+        ClientTls::from_file(&self.path("ca.pem")).unwrap()
+    }
+
+    fn server(&self, name: &str, protocols: &[&str]) -> ServerTls {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+        ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), protocols).unwrap()
+    }
+}
+
+/// Both outcomes of a handshake for `orders.shop.peak` over `pp2`.
+async fn handshake(client: ClientTls, server: ServerTls) -> (Result<ClientStream, ConnectError>, Option<ServerStream>) {
+    let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let First::Tls(hello) = first_octets(listener.accept().await.unwrap().0).await.unwrap() else {
+            panic!("no ClientHello");
+        };
+        assert_eq!(hello.server_name().as_deref(), Some("orders.shop.peak"));
+        assert!(hello.offers("pp2") && !hello.offers("h2"));
+        server.accept(hello).await.ok()
+    });
+    let name: Name = "Orders.shop.peak.".parse().unwrap();
+    let connected = client.connect(TcpStream::connect(address).await.unwrap(), &name, "pp2").await;
+    (connected, serving.await.unwrap())
+}
+
+#[tokio::test]
+async fn a_server_that_proves_the_name_and_speaks_the_protocol_is_talked_to() {
+    let authority = Authority::new();
+    let (client, server) = handshake(authority.client(), authority.server("orders.shop.peak", &["pp2"])).await;
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    client.write_all(b"hello").await.unwrap();
+    client.flush().await.unwrap();
+    let mut heard = [0; 5];
+    server.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"hello");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_or_of_another_authority_proves_nothing() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (client, _) = handshake(ours.client(), ours.server("users.shop.peak", &["pp2"])).await;
+    assert_eq!(client.unwrap_err().reason(), "server-unproven");
+    let (client, _) = handshake(ours.client(), other.server("orders.shop.peak", &["pp2"])).await;
+    assert_eq!(client.unwrap_err().reason(), "server-unproven");
+}
+
+#[tokio::test]
+async fn a_server_of_the_right_name_that_speaks_another_protocol_is_left_alone() {
+    let authority = Authority::new();
+    let (client, _) = handshake(authority.client(), authority.server("orders.shop.peak", &["h2"])).await;
+    assert_eq!(client.unwrap_err().reason(), "server-protocol-missing");
+    let (client, _) = handshake(authority.client(), authority.server("orders.shop.peak", &[])).await;
+    assert_eq!(client.unwrap_err().reason(), "server-protocol-missing");
+}
+
+#[tokio::test]
+async fn a_second_handshake_is_resumed_by_a_ticket() {
+    let authority = Authority::new();
+    let (client, server) = (authority.client(), authority.server("orders.shop.peak", &["pp2"]));
+    for expected in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let (connected, serving) = handshake(client.clone(), server.clone()).await;
+        let (mut connected, mut serving) = (connected.unwrap(), serving.unwrap());
+        assert_eq!(connected.get_ref().1.handshake_kind(), Some(expected));
+        // The ticket comes with the first bytes from the server.
+        serving.write_all(b"x").await.unwrap();
+        serving.flush().await.unwrap();
+        connected.read_u8().await.unwrap();
+    }
+}
+
+/// What comes of a connection that begins with these octets and ends there.
+async fn beginning_with(octets: &[u8]) -> Result<First, HelloError> {
+    let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    client.write_all(octets).await.unwrap();
+    client.shutdown().await.unwrap();
+    first_octets(listener.accept().await.unwrap().0).await
+}
+
+#[tokio::test]
+async fn plain_text_is_recognised_by_its_first_octet_and_kept() {
+    let Ok(First::Other(_, octets)) = beginning_with(b"GET / HTTP/1.1").await else { panic!("not recognised") };
+    assert_eq!(octets, b"GET / HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_client_hello_that_is_cut_damaged_or_endless_is_refused_by_name() {
+    let reason = async |octets: &[u8]| beginning_with(octets).await.err().map(|error| error.reason());
+    assert_eq!(reason(b"").await, Some("hello-ended"));
+    assert_eq!(reason(b"\x16\x03\x01\x00\x50\x01\x00").await, Some("hello-ended"));
+    assert_eq!(reason(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\xff").await, Some("hello-malformed"));
+    assert_eq!(reason(b"\x16\xff\xff\xff\xff\xff").await, Some("hello-malformed"));
+    let mut endless = Vec::new();
+    for _ in 0..20 {
+        endless.extend(b"\x16\x03\x01\x04\x00\x01\x00\xff\xff");
+        endless.extend([0; 1020]);
+    }
+    assert_eq!(reason(&endless).await, Some("hello-too-long"));
+}
+
+#[test]
+fn files_that_do_not_serve_are_named_with_the_cause() {
+    let authority = Authority::new();
+    let _ = authority.server("orders.shop.peak", &[]);
+    let [certificate, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(|file| authority.path(file));
+    let other_key = authority.path("other.pem");
+    std::fs::write(&other_key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let refused = |certificate: &PathBuf, key: &PathBuf| match ServerTls::from_files(certificate, key, &[]) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused(&certificate, &other_key).contains("other.pem do not serve together"));
+    assert!(refused(&key, &key).contains("key.pem: holds no certificate"));
+    assert!(refused(&certificate, &ca).contains("ca.pem: holds no private key"));
+    assert!(refused(&authority.path("absent.pem"), &key).contains("absent.pem: No such file"));
+    std::fs::write(&other_key, "-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n").unwrap();
+    assert!(refused(&other_key, &key).contains("other.pem: not well-formed PEM"));
+}
+
+#[test]
+fn a_name_is_spelled_as_certificates_spell_it_or_refused() {
+    assert_eq!(host_name(&"Orders.Shop.Peak.".parse().unwrap()).unwrap(), "orders.shop.peak");
+    assert!(host_name(&Name::root()).is_err());
+    assert!(host_name(&r"a\032b.peak".parse().unwrap()).is_err());
+}

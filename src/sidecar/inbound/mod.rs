@@ -1,0 +1,386 @@
+//! Calls to this pod's services.
+//!
+//! ```text
+//! wire ─▶ accept ─▶ verify ─▶ admit ─▶ forward ─▶ bytes both ways
+//!          TLS,      token     address   to the application
+//!          header              caller    on localhost
+//! ```
+//!
+//! What is refused ends with a reset and reaches no application; the peer learns nothing but that. Under `permissive`
+//! a connection without a token passes and is counted, under `audit` everything that can pass does.
+
+mod accept;
+pub mod admit;
+pub mod forward;
+pub mod verify;
+
+use std::future::Future;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced};
+use self::admit::{Fitting, Misaddressed, OwnService};
+use self::forward::{Forward, ForwardError};
+use self::verify::{Unverifiable, Verifier};
+use super::directory::Directory;
+use super::listener;
+use super::original::{NotRedirected, OriginalDst};
+use super::outbound::transport::PP2;
+use super::report::{Carriage, Refusal, Report};
+use super::resolve::ResolveError;
+use super::secrets::Secrets;
+use crate::model::Name;
+use crate::model::token::{Admitted, NotAllowed};
+use crate::net::copy::{self, Transferred};
+use crate::net::tls::{Hello, ServerStream, ServerTls};
+use crate::ops::access_log::Line;
+use crate::ops::clock;
+use crate::ops::drain::Watch;
+use crate::ops::metrics::Direction;
+
+/// How long to wait before the rules of this pod's services are asked for again.
+const LEARN_AGAIN: Duration = Duration::from_secs(1);
+
+/// What happens to a connection without a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Policy {
+    /// It is refused.
+    Strict,
+    /// It passes, and is counted.
+    Permissive,
+    /// Everything passes; what strict would refuse is counted.
+    Audit,
+}
+
+/// The inbound half of a sidecar.
+pub struct Inbound {
+    /// How the original destination is found out.
+    pub original: OriginalDst,
+    /// Services by name: the rules of our own.
+    pub directory: Arc<dyn Directory>,
+    /// Secrets of rules with `hop`.
+    pub secrets: Arc<Secrets>,
+    /// What happens without a token.
+    pub policy: Policy,
+    /// The services of this pod.
+    pub services: Vec<OwnService>,
+    /// What proves their names; without it nobody can be let in by token.
+    pub tls: Option<ServerTls>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// How long a caller has for everything up to its header.
+    pub handshake_timeout: Duration,
+    /// The way to the application.
+    pub forward: Forward,
+    /// Where everything is counted.
+    pub report: Report,
+}
+
+/// Why a connection is refused. One cause, one variant.
+#[derive(Debug, thiserror::Error)]
+pub enum InboundError {
+    /// Where was it going?
+    #[error(transparent)]
+    Intercept(#[from] NotRedirected),
+    /// No TLS, under a policy that wants it.
+    #[error("the caller speaks no TLS: it has no sidecar, or the service's rule there says token=none")]
+    Plaintext,
+    /// TLS with none of our protocols.
+    #[error("the caller's TLS offers no protocol of ours (ALPN pp2)")]
+    ForeignTls,
+    /// Nothing to prove a name with.
+    #[error("a caller wants TLS, and this sidecar has no `tls` to prove its services' names with")]
+    NoCertificate,
+    /// The name the caller asks for is no service of this pod.
+    #[error("the caller asks for {asked:?}, which is no service of this pod")]
+    UnknownService {
+        /// The server name in the ClientHello, if any; at most 100 characters of it.
+        asked: Option<Box<str>>,
+    },
+    /// Handshake or header.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+    /// The header names another service than the handshake.
+    #[error("the header is for {authority}, the handshake was for {service}")]
+    Authority {
+        /// In the header.
+        authority: Name,
+        /// In the handshake.
+        service: Name,
+    },
+    /// The header's source is not who connects.
+    #[error("the header's source is {claimed}, the connection comes from {peer}")]
+    Source {
+        /// In the header.
+        claimed: Ipv6Addr,
+        /// On the wire.
+        peer: SocketAddr,
+    },
+    /// The token.
+    #[error(transparent)]
+    Verify(#[from] Unverifiable),
+    /// The destination is IPv4, or the caller is: no rule speaks of that.
+    #[error("{client} connected to {destination}: structured addresses are IPv6")]
+    NotIpv6 {
+        /// Who.
+        client: SocketAddr,
+        /// Where.
+        destination: SocketAddr,
+    },
+    /// The rules of our own service are not to be had.
+    #[error("the rules of this pod's service are not known, so no address can be checked: {0}")]
+    RulesUnknown(ResolveError),
+    /// The destination.
+    #[error(transparent)]
+    Misaddressed(#[from] Misaddressed),
+    /// The caller.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// The application.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+}
+
+impl Refusal for InboundError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Intercept(error) => error.reason(),
+            Self::Plaintext => "plaintext",
+            Self::ForeignTls => "foreign-tls",
+            Self::NoCertificate => "certificate-missing",
+            Self::UnknownService { .. } => "service-unknown",
+            Self::Accept(error) => error.reason(),
+            Self::Authority { .. } => "authority-wrong",
+            Self::Source { .. } => "source-wrong",
+            Self::Verify(error) => error.reason(),
+            Self::NotIpv6 { .. } => "not-ipv6",
+            Self::RulesUnknown(_) => "rules-unknown",
+            Self::Misaddressed(error) => error.reason(),
+            Self::NotAllowed(error) => error.reason(),
+            Self::Forward(error) => error.reason(),
+        }
+    }
+}
+
+/// Why a connection may reach the application. Nothing is forwarded without one.
+#[derive(Debug)]
+enum Passage {
+    /// Its caller was verified, and its destination fits.
+    Admitted(Admitted),
+    /// Its destination fits a rule that asks for no token.
+    ByAddress(Fitting),
+    /// The policy lets it pass although strict would refuse it.
+    Tolerated,
+}
+
+/// The caller's side of a connection that may pass.
+enum CallerSide {
+    Pp2(Box<ServerStream>),
+    Plain(TcpStream),
+}
+
+/// A connection that may pass, with the application at its other end.
+struct Entered {
+    caller: CallerSide,
+    /// What has been read of the caller's bytes.
+    early: Vec<u8>,
+    application: TcpStream,
+    carriage: Carriage,
+}
+
+impl Entered {
+    async fn transfer(self, stop: impl Future<Output = ()>) -> Transferred {
+        match self.caller {
+            CallerSide::Pp2(stream) => copy::both_ways(*stream, self.application, self.early, stop).await,
+            CallerSide::Plain(tcp) => copy::both_ways(tcp, self.application, self.early, stop).await,
+        }
+    }
+}
+
+impl Inbound {
+    /// Accepts connections until told to take nothing new.
+    pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+        let mut graceful = watch.clone();
+        let stop = async move { graceful.graceful().await };
+        let report = self.report.clone();
+        listener::accept(listener, Direction::Inbound, &report, stop, |tcp, client| {
+            tokio::spawn(Arc::clone(&self).carry(tcp, client, watch.clone()));
+        })
+        .await;
+    }
+
+    /// Learns the rules of this pod's services, so that arriving connections need not wait for them.
+    pub async fn learn(&self) {
+        for own in &self.services {
+            while let Err(error) = self.directory.lookup(&own.name).await {
+                tracing::info!(service = %own.name, "the rules of this pod's service are not known yet: {error}");
+                tokio::time::sleep(LEARN_AGAIN).await;
+            }
+        }
+    }
+
+    /// Carries one connection to its end, and reports it.
+    async fn carry(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, mut watch: Watch) {
+        let _guard = watch.guard();
+        let _open = self.report.opened(Direction::Inbound);
+        // Whatever becomes of it before it is carried, the caller is to see a failure, at once.
+        copy::reset_on_drop(&tcp);
+        let mut line = Line::open(Direction::Inbound, client);
+        let entered = tokio::select! {
+            entered = self.let_in(tcp, client, &mut line) => entered,
+            () = watch.forced() => return,
+        };
+        match entered {
+            Ok(entered) => {
+                self.report.carrying(&line, Direction::Inbound, entered.carriage);
+                let transferred = entered.transfer(watch.forced()).await;
+                self.report.ended(line, Direction::Inbound, &transferred);
+            }
+            Err(refusal) => self.report.refused(line, Direction::Inbound, &refusal),
+        }
+    }
+
+    /// The phases, in order.
+    async fn let_in(&self, tcp: TcpStream, client: SocketAddr, line: &mut Line) -> Result<Entered, InboundError> {
+        let arrived = Arrived { client, destination: self.original.of(&tcp)? };
+        line.orig_dst = Some(arrived.destination);
+        if let Some((own, fits)) = self.needs_no_token(&arrived).await {
+            line.service = Some(own.name.to_string());
+            let passage = match fits {
+                Ok(fitting) => Passage::ByAddress(fitting),
+                Err(refusal) => self.tolerate(refusal.into())?,
+            };
+            return self.enter_plain(tcp, Vec::new(), &arrived, passage, line).await;
+        }
+        let allowance = Allowance::of(self.handshake_timeout);
+        match accept::begun(tcp, allowance, self.policy != Policy::Strict).await? {
+            Begun::Pp2(hello) => self.let_in_by_token(hello, allowance, &arrived, line).await,
+            Begun::ForeignTls(tcp, early) => {
+                let passage = self.tolerate(InboundError::ForeignTls)?;
+                self.enter_plain(tcp, early, &arrived, passage, line).await
+            }
+            Begun::Plaintext(tcp, early) => {
+                let passage = self.tolerate(InboundError::Plaintext)?;
+                self.enter_plain(tcp, early, &arrived, passage, line).await
+            }
+        }
+    }
+
+    async fn let_in_by_token(
+        &self,
+        hello: Hello,
+        allowance: Allowance,
+        arrived: &Arrived,
+        line: &mut Line,
+    ) -> Result<Entered, InboundError> {
+        line.mode = Some(PP2);
+        let tls = self.tls.as_ref().ok_or(InboundError::NoCertificate)?;
+        let own = self.asked_for(&hello)?;
+        line.service = Some(own.name.to_string());
+        let introduced = accept::introduced(hello, tls, allowance).await?;
+        line.generation = introduced.generation;
+        let passage = match self.admit(&introduced, own, arrived).await {
+            Ok(admitted) => Passage::Admitted(admitted),
+            Err(refusal) => self.tolerate(refusal)?,
+        };
+        let application = self.forward(&passage, own.local_port(arrived.destination.port()), line).await?;
+        let Introduced { stream, early, .. } = introduced;
+        Ok(Entered { caller: CallerSide::Pp2(Box::new(stream)), early, application, carriage: Carriage::Pp2 })
+    }
+
+    async fn enter_plain(
+        &self,
+        tcp: TcpStream,
+        early: Vec<u8>,
+        arrived: &Arrived,
+        passage: Passage,
+        line: &mut Line,
+    ) -> Result<Entered, InboundError> {
+        let (carriage, mode) = match passage {
+            Passage::ByAddress(_) | Passage::Admitted(_) => (Carriage::Plain, "none"),
+            Passage::Tolerated => (Carriage::Legacy, "legacy"),
+        };
+        line.mode = Some(mode);
+        let arrived_at = arrived.destination.port();
+        let port = self.own_at(arrived).map_or(arrived_at, |own| own.local_port(arrived_at));
+        let application = self.forward(&passage, port, line).await?;
+        Ok(Entered { caller: CallerSide::Plain(tcp), early, application, carriage })
+    }
+
+    /// Checks who the caller is, where it arrived, and whether it may, in this order.
+    async fn admit(
+        &self,
+        introduced: &Introduced,
+        own: &OwnService,
+        arrived: &Arrived,
+    ) -> Result<Admitted, InboundError> {
+        if arrived.client.ip() != introduced.source {
+            return Err(InboundError::Source { claimed: introduced.source, peer: arrived.client });
+        }
+        if let Some(authority) = &introduced.authority
+            && *authority != own.name
+        {
+            return Err(InboundError::Authority { authority: authority.clone(), service: own.name.clone() });
+        }
+        let now = clock::now();
+        let caller = self.verifier.verify(introduced.token.as_deref(), &own.name, now)?;
+        let not_ipv6 = InboundError::NotIpv6 { client: arrived.client, destination: arrived.destination };
+        let (from, destination) = arrived.addresses().ok_or(not_ipv6)?;
+        let service = self.directory.lookup(&own.name).await.map_err(InboundError::RulesUnknown)?;
+        let fitting = admit::fits(&service, destination, from, &self.secrets, now)?;
+        Ok(admit::admitted(fitting, caller, own)?)
+    }
+
+    async fn forward(&self, passage: &Passage, port: u16, line: &mut Line) -> Result<TcpStream, InboundError> {
+        if let Passage::Admitted(admitted) = passage {
+            line.caller = Some(admitted.id().to_string());
+        }
+        let application = self.forward.connect(port).await?;
+        line.server = application.peer_addr().ok();
+        line.attempts = 1;
+        Ok(application)
+    }
+
+    /// Whether a connection passes that strict would refuse.
+    fn tolerate(&self, refusal: InboundError) -> Result<Passage, InboundError> {
+        let without_token = matches!(refusal, InboundError::Plaintext | InboundError::ForeignTls);
+        let passes = match self.policy {
+            Policy::Strict => false,
+            Policy::Permissive => without_token,
+            Policy::Audit => true,
+        };
+        if !passes {
+            return Err(refusal);
+        }
+        self.report.tolerated(&refusal);
+        Ok(Passage::Tolerated)
+    }
+
+    /// The service of this pod that the ClientHello asks for.
+    fn asked_for(&self, hello: &Hello) -> Result<&OwnService, InboundError> {
+        let asked = hello.server_name();
+        let name = asked.as_ref().and_then(|text| text.parse::<Name>().ok());
+        let own = name.and_then(|name| self.services.iter().find(|own| own.name == name));
+        own.ok_or_else(|| InboundError::UnknownService { asked: asked.map(Into::into) })
+    }
+
+    /// The service of this pod in whose space the connection arrived, as far as it is known.
+    fn own_at(&self, arrived: &Arrived) -> Option<&OwnService> {
+        let (_, destination) = arrived.addresses()?;
+        let service = self.directory.in_space(destination)?;
+        self.services.iter().find(|own| own.name == service.name)
+    }
+
+    /// The service in whose space the connection arrived when none of its rules asks for a token, and whether the
+    /// destination fits. Such a connection may be one in which the server speaks first: nothing is read of it.
+    async fn needs_no_token(&self, arrived: &Arrived) -> Option<(&OwnService, Result<Fitting, Misaddressed>)> {
+        let own = self.own_at(arrived)?;
+        let (client, destination) = arrived.addresses()?;
+        let service = self.directory.lookup(&own.name).await.ok()?;
+        let fits = admit::fits_without_token(&service, destination, client, &self.secrets, clock::now())?;
+        Some((own, fits))
+    }
+}

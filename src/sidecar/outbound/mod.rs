@@ -1,0 +1,319 @@
+//! What the pod's own programs call.
+//!
+//! ```text
+//! app ─▶ intercept ─▶ recognise ─▶ pick ─▶ authenticate ─▶ transport ─▶ bytes both ways
+//!                        │                     ▲               │
+//!                        │                     └─ next candidate ─┘  within the connect deadline
+//!                        └─ no service: untouched to where it was going
+//! ```
+//!
+//! Each phase is a module, and gives a value that only it can make. A connection that cannot be carried ends with a
+//! reset; it never goes on in clear text because something failed.
+
+pub mod authenticate;
+pub mod intercept;
+pub mod pick;
+pub mod recognise;
+mod source;
+pub mod transport;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use self::authenticate::{NoCredential, Tokens};
+use self::pick::{Candidates, InForce, NoCandidate, Picked};
+use self::recognise::{Called, Recognised, Unrecognised};
+use self::source::NoRoute;
+use self::transport::{AttemptError, Mode, ModeUnsupported, Remote, Way};
+use super::directory::Directory;
+use super::listener;
+use super::original::{NotRedirected, OriginalDst};
+use super::report::{Carriage, Refusal, Report};
+use super::secrets::Secrets;
+use super::stub::StandIns;
+use crate::model::UnixSeconds;
+use crate::net::connect;
+use crate::net::copy::{self, OverTcp, Transferred};
+use crate::net::tls::ClientTls;
+use crate::ops::access_log::Line;
+use crate::ops::drain::Watch;
+use crate::ops::metrics::Direction;
+use crate::ops::{clock, entropy};
+
+/// How connections to servers are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long all attempts for one connection may take together.
+    pub connect_deadline: Duration,
+    /// How long one candidate has before the next is tried.
+    pub attempt_timeout: Duration,
+    /// Socket mark of our own connections.
+    pub mark: Option<u32>,
+}
+
+/// Who this pod is to the services it calls.
+#[derive(Debug)]
+pub struct Identity {
+    /// Signs the tokens.
+    pub tokens: Tokens,
+    /// Whom to believe that a server is the service.
+    pub tls: ClientTls,
+}
+
+/// The outbound half of a sidecar.
+pub struct Outbound {
+    /// How the original destination is found out.
+    pub original: OriginalDst,
+    /// Services by name and address.
+    pub directory: Arc<dyn Directory>,
+    /// The stub's stand-ins.
+    pub stand_ins: Arc<StandIns>,
+    /// Secrets of rules with `hop`.
+    pub secrets: Arc<Secrets>,
+    /// Who we are; without it only services with `token=none` can be called.
+    pub identity: Option<Identity>,
+    /// How connections are made.
+    pub limits: Limits,
+    /// Where everything is counted.
+    pub report: Report,
+}
+
+/// Why a connection of the application is not carried. One cause, one variant.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// Where was it going?
+    #[error(transparent)]
+    Intercept(#[from] NotRedirected),
+    /// Which service is that?
+    #[error(transparent)]
+    Recognise(#[from] Unrecognised),
+    /// From where?
+    #[error(transparent)]
+    Route(#[from] NoRoute),
+    /// To which address?
+    #[error(transparent)]
+    Pick(#[from] NoCandidate),
+    /// By which mode?
+    #[error(transparent)]
+    Mode(#[from] ModeUnsupported),
+    /// As whom?
+    #[error(transparent)]
+    Authenticate(#[from] NoCredential),
+    /// No candidate gave a connection.
+    #[error("none of {attempts} candidates gave a connection; the last: {last}")]
+    Unreached {
+        /// How many were tried.
+        attempts: u32,
+        /// What became of the last.
+        last: AttemptError,
+    },
+    /// Not even one attempt fitted into the deadline.
+    #[error("the connect deadline passed before an address was computed")]
+    Deadline,
+    /// A destination that is no service did not answer.
+    #[error("{dst}, which is no structured service, cannot be connected to: {cause}")]
+    Legacy {
+        /// The original destination.
+        dst: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl Refusal for OutboundError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Intercept(error) => error.reason(),
+            Self::Recognise(error) => error.reason(),
+            Self::Route(_) => "no-route",
+            Self::Pick(error) => error.reason(),
+            Self::Mode(error) => error.reason(),
+            Self::Authenticate(error) => error.reason(),
+            Self::Unreached { last, .. } => last.reason(),
+            Self::Deadline => "connect-deadline",
+            Self::Legacy { .. } => "legacy-unreachable",
+        }
+    }
+}
+
+impl Refusal for AttemptError {
+    fn reason(&self) -> &'static str {
+        AttemptError::reason(self)
+    }
+}
+
+impl Outbound {
+    /// Accepts connections of the application until everything is to end.
+    ///
+    /// A graceful stop does not stop it: an application that is finishing its work still makes calls.
+    pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+        let mut forced = watch.clone();
+        let report = self.report.clone();
+        listener::accept(
+            listener,
+            Direction::Outbound,
+            &report,
+            async move { forced.forced().await },
+            |app, client| {
+                tokio::spawn(Arc::clone(&self).carry(app, client, watch.clone()));
+            },
+        )
+        .await;
+    }
+
+    /// Carries one connection to its end, and reports it.
+    async fn carry(self: Arc<Self>, app: TcpStream, client: SocketAddr, mut watch: Watch) {
+        let _guard = watch.guard();
+        let _open = self.report.opened(Direction::Outbound);
+        // Whatever becomes of it before it is carried, the application is to see a failure, at once.
+        copy::reset_on_drop(&app);
+        let mut line = Line::open(Direction::Outbound, client);
+        let connected = tokio::select! {
+            connected = self.connect(&app, client, &mut line) => connected,
+            () = watch.forced() => return,
+        };
+        match connected {
+            Ok(connected) => {
+                self.report.carrying(&line, Direction::Outbound, connected.carriage());
+                let transferred = connected.transfer(app, watch.forced()).await;
+                self.report.ended(line, Direction::Outbound, &transferred);
+            }
+            Err(refusal) => self.report.refused(line, Direction::Outbound, &refusal),
+        }
+    }
+
+    /// The phases, in order.
+    async fn connect(&self, app: &TcpStream, client: SocketAddr, line: &mut Line) -> Result<Connected, OutboundError> {
+        let deadline = Instant::now() + self.limits.connect_deadline;
+        let intercepted = intercept::intercept(app, &self.original)?;
+        line.orig_dst = Some(intercepted.destination());
+        match recognise::recognise(intercepted, &self.stand_ins, &*self.directory).await? {
+            Recognised::Legacy(dst) => self.connect_legacy(dst, deadline, line).await,
+            Recognised::Service(called) => {
+                line.service = Some(called.service.name.to_string());
+                self.connect_service(&called, client.port(), deadline, line).await
+            }
+        }
+    }
+
+    async fn connect_legacy(
+        &self,
+        dst: SocketAddr,
+        deadline: Instant,
+        line: &mut Line,
+    ) -> Result<Connected, OutboundError> {
+        line.server = Some(dst);
+        line.attempts = 1;
+        line.mode = Some("legacy");
+        match connect::tcp(dst, self.limits.mark, deadline).await {
+            Ok(tcp) => Ok(Connected::Legacy(tcp)),
+            Err(cause) => Err(OutboundError::Legacy { dst, cause }),
+        }
+    }
+
+    async fn connect_service(
+        &self,
+        called: &Called,
+        client_port: u16,
+        deadline: Instant,
+        line: &mut Line,
+    ) -> Result<Connected, OutboundError> {
+        let now = clock::now();
+        let in_force = InForce::at(&called.service, now)?;
+        let token_mode = in_force.rule().token_mode();
+        line.generation = Some(in_force.rule().generation());
+        line.mode = Some(token_mode.as_str());
+        let way = self.way(transport::mode(token_mode)?, called, now)?;
+        // The prefixes of a service are reached by one route, or the transport will notice.
+        let toward = called.service.space.prefixes()[0].network();
+        let source = source::toward(toward, self.limits.mark)?;
+        let mut candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
+        let mut last = None;
+        while Instant::now() < deadline {
+            let (rest, picked) = next(candidates).await;
+            candidates = rest;
+            let Some(picked) = picked? else { break };
+            line.attempts += 1;
+            line.server = Some(picked.destination());
+            let until = deadline.min(Instant::now() + self.limits.attempt_timeout);
+            let name = &called.service.name;
+            match transport::open(&way, name, &picked, client_port, self.limits.mark, until).await {
+                Ok(remote) => return Ok(Connected::Service(remote)),
+                Err(error) => {
+                    self.report.attempt_failed(&error);
+                    if let AttemptError::Source { actual, .. } = error {
+                        candidates.come_from(actual);
+                    }
+                    tracing::debug!(service = %name, "next candidate: {error}");
+                    last = Some(error);
+                }
+            }
+        }
+        let attempts = line.attempts;
+        Err(last.map_or(OutboundError::Deadline, |last| OutboundError::Unreached { attempts, last }))
+    }
+
+    /// The mode with what it needs.
+    fn way(&self, mode: Mode, called: &Called, now: UnixSeconds) -> Result<Way<'_>, NoCredential> {
+        match mode {
+            Mode::Plain => Ok(Way::Plain),
+            Mode::Pp2 => {
+                let identity = self.identity.as_ref().ok_or(NoCredential::NoIdentity)?;
+                Ok(Way::Pp2(&identity.tls, identity.tokens.authenticate(&called.service.name, now)?))
+            }
+        }
+    }
+}
+
+/// The next candidate; on a thread of its own where computing it is work.
+async fn next(mut candidates: Candidates) -> (Candidates, Result<Option<Picked>, NoCandidate>) {
+    if !candidates.are_heavy() {
+        let picked = candidates.pick();
+        return (candidates, picked);
+    }
+    let working = tokio::task::spawn_blocking(move || {
+        let picked = candidates.pick();
+        (candidates, picked)
+    });
+    match working.await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// A connection to where the application wants to go.
+enum Connected {
+    Service(Remote),
+    Legacy(TcpStream),
+}
+
+impl Connected {
+    fn carriage(&self) -> Carriage {
+        match self {
+            Self::Service(Remote::Pp2(_)) => Carriage::Pp2,
+            Self::Service(Remote::Plain(_)) => Carriage::Plain,
+            Self::Legacy(_) => Carriage::Legacy,
+        }
+    }
+
+    async fn transfer(self, app: TcpStream, stop: impl Future<Output = ()>) -> Transferred {
+        match self {
+            Self::Service(Remote::Pp2(stream)) => transfer(app, *stream, stop).await,
+            Self::Service(Remote::Plain(tcp)) | Self::Legacy(tcp) => transfer(app, tcp, stop).await,
+        }
+    }
+}
+
+async fn transfer(app: TcpStream, server: impl OverTcp, stop: impl Future<Output = ()>) -> Transferred {
+    copy::both_ways(app, server, Vec::new(), stop).await
+}

@@ -1,0 +1,48 @@
+//! Which of the pod's addresses a connection to a service will come from.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// There is no way to the service's space from here.
+#[derive(Debug, thiserror::Error)]
+#[error("no route leads to {toward}: {cause}")]
+pub struct NoRoute {
+    /// An address in the space.
+    pub toward: Ipv6Addr,
+    /// What the system said.
+    pub cause: io::Error,
+}
+
+/// The source address that the kernel would choose toward an address. Sends nothing: connecting a UDP socket only
+/// looks the route up, in about a microsecond.
+///
+/// # Errors
+/// [`NoRoute`].
+pub(super) fn toward(address: Ipv6Addr, mark: Option<u32>) -> Result<Ipv6Addr, NoRoute> {
+    look_up(address, mark).map_err(|cause| NoRoute { toward: address, cause })
+}
+
+fn look_up(address: Ipv6Addr, mark: Option<u32>) -> io::Result<Ipv6Addr> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
+    }
+    // Any port serves, except that some systems refuse port 0.
+    socket.connect(&SocketAddr::V6(SocketAddrV6::new(address, 9, 0, 0)).into())?;
+    match socket.local_addr()?.as_socket().map(|local| local.ip()) {
+        Some(IpAddr::V6(source)) => Ok(source),
+        Some(IpAddr::V4(_)) | None => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_reached_from_loopback() {
+        assert_eq!(toward(Ipv6Addr::LOCALHOST, None).unwrap(), Ipv6Addr::LOCALHOST);
+    }
+}

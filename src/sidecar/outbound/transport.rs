@@ -1,0 +1,174 @@
+//! Fifth phase: a connection on which the service knows who calls.
+//!
+//! The room where the token modes live side by side: [`mode`] says which one a rule asks for, [`Way`] holds what it
+//! needs, each mode has its module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it
+//! never falls back to a weaker one.
+
+mod pp2;
+
+pub use pp2::ALPN as PP2;
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::authenticate::Credential;
+use super::pick::Picked;
+use crate::model::Name;
+use crate::model::ssa::TokenMode;
+use crate::net::connect;
+use crate::net::tls::{ClientStream, ClientTls, ConnectError};
+use crate::sidecar::listener::canonical;
+use crate::wire::proxy_header::HeaderTooLong;
+
+/// The modes that are served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// A PROXY v2 header behind TLS, then the bytes.
+    Pp2,
+    /// No TLS and no token: the address rule only.
+    Plain,
+}
+
+/// The rule asks for a mode that this sidecar does not serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the service's rule says token={}, which this sidecar does not serve: it serves pp2 and none", .asked.as_str())]
+pub struct ModeUnsupported {
+    /// What the rule says.
+    pub asked: TokenMode,
+}
+
+impl ModeUnsupported {
+    /// The stable label of metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        "token-mode-unsupported"
+    }
+}
+
+/// The mode for what a rule asks.
+///
+/// # Errors
+/// [`ModeUnsupported`].
+pub fn mode(asked: TokenMode) -> Result<Mode, ModeUnsupported> {
+    match asked {
+        TokenMode::Pp2 => Ok(Mode::Pp2),
+        TokenMode::None => Ok(Mode::Plain),
+        TokenMode::Tunnel | TokenMode::Header => Err(ModeUnsupported { asked }),
+    }
+}
+
+/// How to talk to one service: a mode with all that it needs, so that none can be opened without.
+#[derive(Clone)]
+pub enum Way<'a> {
+    /// Whom to believe, and the token.
+    Pp2(&'a ClientTls, Credential),
+    /// Nothing is needed.
+    Plain,
+}
+
+/// A connection to a service, ready for the application's bytes.
+pub enum Remote {
+    /// Behind TLS; the header has been sent.
+    Pp2(Box<ClientStream>),
+    /// As it is.
+    Plain(TcpStream),
+}
+
+/// Why one candidate gave no connection. The application's bytes have gone nowhere yet.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// It did not answer in time.
+    #[error("{dst} did not answer in time")]
+    TimedOut {
+        /// Who.
+        dst: SocketAddr,
+    },
+    /// It could not be connected to.
+    #[error("{dst} cannot be connected to: {cause}")]
+    Connect {
+        /// Who.
+        dst: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The connection comes from another address than the one that the destination was computed from.
+    #[error("the connection to {dst} comes from {actual}, not from the address it was computed for")]
+    Source {
+        /// Who.
+        dst: SocketAddr,
+        /// Where from.
+        actual: Ipv6Addr,
+    },
+    /// No TLS with it.
+    #[error("{dst}: {cause}")]
+    Tls {
+        /// Who.
+        dst: SocketAddr,
+        /// Why.
+        cause: ConnectError,
+    },
+    /// The token does not fit into a header.
+    #[error(transparent)]
+    Header(#[from] HeaderTooLong),
+}
+
+impl AttemptError {
+    /// The stable label of metrics and logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TimedOut { .. } => "server-timed-out",
+            Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused => "server-refused",
+            Self::Connect { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => "mark-not-permitted",
+            Self::Connect { .. } => "server-unreachable",
+            Self::Source { .. } => "source-changed",
+            Self::Tls { cause, .. } => cause.reason(),
+            Self::Header(_) => "token-too-long",
+        }
+    }
+}
+
+/// Tries one candidate until `deadline`.
+///
+/// # Errors
+/// [`AttemptError`]; the connection is closed, and neither token nor application bytes were sent unless the server had
+/// proved its name.
+pub async fn open(
+    way: &Way<'_>,
+    service: &Name,
+    picked: &Picked,
+    client_port: u16,
+    mark: Option<u32>,
+    deadline: Instant,
+) -> Result<Remote, AttemptError> {
+    let dst = picked.destination();
+    let opening = async {
+        let tcp = connect::tcp(dst, mark, deadline).await.map_err(|cause| failed(dst, cause))?;
+        comes_from(&tcp, picked)?;
+        match way {
+            Way::Pp2(tls, credential) => pp2::open(tcp, tls, service, picked, client_port, credential).await,
+            Way::Plain => Ok(Remote::Plain(tcp)),
+        }
+    };
+    timeout_at(deadline, opening).await.unwrap_or(Err(AttemptError::TimedOut { dst }))
+}
+
+fn failed(dst: SocketAddr, cause: io::Error) -> AttemptError {
+    let timed_out = cause.kind() == io::ErrorKind::TimedOut;
+    if timed_out { AttemptError::TimedOut { dst } } else { AttemptError::Connect { dst, cause } }
+}
+
+/// The server will hold the destination against the source it sees.
+fn comes_from(tcp: &TcpStream, picked: &Picked) -> Result<(), AttemptError> {
+    let dst = picked.destination();
+    let local = tcp.local_addr().map_err(|cause| AttemptError::Connect { dst, cause })?;
+    match canonical(local) {
+        SocketAddr::V6(local) if *local.ip() != picked.source() => {
+            Err(AttemptError::Source { dst, actual: *local.ip() })
+        }
+        SocketAddr::V6(_) | SocketAddr::V4(_) => Ok(()),
+    }
+}

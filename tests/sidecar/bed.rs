@@ -1,0 +1,359 @@
+//! A bed for the data path: an authority, keys, services, sidecar halves and peers, all on loopback.
+//!
+//! Nothing here redirects: where a connection "was going" is told to each half instead.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use funicular::model::ssa::{Rule, Space};
+use funicular::model::token::{Algorithm, Claims};
+use funicular::model::{Name, UnixSeconds};
+use funicular::net::original_dst::OriginalDstError;
+use funicular::net::tls::{ClientStream, ClientTls, ServerTls};
+use funicular::ops::clock;
+use funicular::ops::drain::Drain;
+use funicular::ops::metrics::Registry;
+use funicular::sidecar::directory::{Directory, Found};
+use funicular::sidecar::inbound::admit::OwnService;
+use funicular::sidecar::inbound::forward::Forward;
+use funicular::sidecar::inbound::verify::Verifier;
+use funicular::sidecar::inbound::{Inbound, Policy};
+use funicular::sidecar::original::OriginalDst;
+use funicular::sidecar::outbound::authenticate::Tokens;
+use funicular::sidecar::outbound::{Identity, Limits, Outbound};
+use funicular::sidecar::report::Report;
+use funicular::sidecar::resolve::{ResolveError, Service};
+use funicular::sidecar::stub::StandIns;
+use funicular::wire::jwks::{Jwks, to_jwks};
+use funicular::wire::jwt::{SigningKey, TrustedIssuer};
+use funicular::wire::proxy_header::{ProxyHeader, TokenOctets};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+pub(crate) const SERVICE: &str = "orders.shop.peak";
+pub(crate) const ISSUER: &str = "https://issuer.example";
+pub(crate) const WEB: &str = "spiffe://shop.example/ns/default/sa/web";
+/// Where inbound connections of these tests "were going": it fits [`RULE`] for a caller at `::1`.
+pub(crate) const DESTINATION: &str = "[2001:db8:5:1:0:7::1]:80";
+/// In 2001:db8:5:1::/64.
+pub(crate) const RULE: &str = "v=ssa1 layout=fixed:32/7,random:32 token=pp2 gen=3";
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// Who vouches for servers and callers in a test, with its files in a folder that goes with it.
+pub(crate) struct Authority {
+    folder: tempfile::TempDir,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pem: String,
+    pub(crate) key: SigningKey,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = rcgen::Issuer::new(params, key);
+        let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+        let key = SigningKey::from_pem(pem.as_bytes(), "k1").unwrap();
+        Self { folder, issuer, pem, key }
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    pub(crate) fn client(&self) -> ClientTls {
+        ClientTls::from_file(&self.path("ca.pem")).unwrap()
+    }
+
+    /// Writes `cert.pem` and `key.pem` for a name, and serves with them.
+    pub(crate) fn server(&self, name: &str) -> ServerTls {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+        ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), &["pp2"]).unwrap()
+    }
+
+    pub(crate) fn trusted(&self) -> Vec<TrustedIssuer> {
+        let keys = Jwks::parse(to_jwks(&[&self.key]).as_bytes()).unwrap();
+        vec![TrustedIssuer { issuer: ISSUER.into(), keys, algorithms: [Algorithm::EdDsa].into() }]
+    }
+
+    /// A key cannot be copied, so it is read again.
+    pub(crate) fn key_again(&self) -> SigningKey {
+        SigningKey::from_pem(self.pem.as_bytes(), self.key.kid()).unwrap()
+    }
+
+    pub(crate) fn token(&self) -> String {
+        self.key.sign(&claims()).unwrap()
+    }
+}
+
+pub(crate) fn signing_key(algorithm: &'static rcgen::SignatureAlgorithm, kid: &str) -> SigningKey {
+    let pem = rcgen::KeyPair::generate_for(algorithm).unwrap().serialize_pem();
+    SigningKey::from_pem(pem.as_bytes(), kid).unwrap()
+}
+
+/// Claims that hold now for [`SERVICE`].
+pub(crate) fn claims() -> Claims {
+    let now = clock::now();
+    Claims {
+        issuer: ISSUER.into(),
+        subject: WEB.parse().unwrap(),
+        audience: vec![SERVICE.into()],
+        issued_at: now,
+        not_before: now,
+        expires: UnixSeconds(now.0 + 300),
+    }
+}
+
+/// A service in these prefixes with these rules.
+pub(crate) fn service(prefixes: &[&str], rules: &[&str], port: Option<u16>) -> Service {
+    let items: Vec<_> = prefixes.iter().map(|prefix| format!("2:{prefix}").parse().unwrap()).collect();
+    let space = Space::new(&items).unwrap();
+    let rules = rules.iter().map(|text| Rule::parse(text, &space).unwrap()).collect();
+    Service { name: name(SERVICE), space, rules, port }
+}
+
+/// Services by name; every other name leads to nobody who answers.
+#[derive(Default)]
+pub(crate) struct Table(HashMap<Name, Arc<Service>>);
+
+impl Table {
+    pub(crate) fn of(services: impl IntoIterator<Item = Service>) -> Arc<Self> {
+        Arc::new(Self(services.into_iter().map(|service| (service.name.clone(), Arc::new(service))).collect()))
+    }
+}
+
+impl Directory for Table {
+    fn lookup<'a>(&'a self, name: &'a Name) -> Found<'a> {
+        let unreachable = || ResolveError::Unreachable { name: name.clone(), zone: "peak".parse().unwrap() };
+        Box::pin(std::future::ready(self.0.get(name).cloned().ok_or_else(unreachable)))
+    }
+
+    fn in_space(&self, addr: Ipv6Addr) -> Option<Arc<Service>> {
+        self.0.values().find(|service| service.space.contains(addr)).cloned()
+    }
+}
+
+/// Every connection was going to `destination`.
+pub(crate) fn going_to(destination: impl Into<SocketAddr>) -> OriginalDst {
+    let destination = destination.into();
+    OriginalDst::by(move |_| Ok(destination))
+}
+
+/// Every connection came straight to our port.
+pub(crate) fn straight_to_us() -> OriginalDst {
+    OriginalDst::by(|tcp| Err(OriginalDstError::NotRedirected { local: tcp.local_addr().unwrap() }))
+}
+
+/// A running half of a sidecar.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) registry: Registry,
+    pub(crate) drain: Drain,
+}
+
+impl Running {
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Waits until the metrics say this.
+    pub(crate) async fn says(&self, line: &str) {
+        let said = async {
+            while !self.registry.text().lines().any(|said| said == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(10), said).await.is_err() {
+            panic!("no line {line}\n{}", self.registry.text());
+        }
+    }
+
+    pub(crate) async fn refused(&self, direction: &str, reason: &str, times: u32) {
+        self.says(&format!("funicular_refusals_total{{direction=\"{direction}\",reason=\"{reason}\"}} {times}")).await;
+    }
+}
+
+pub(crate) struct OutboundBed {
+    pub(crate) outbound: Outbound,
+    registry: Registry,
+}
+
+impl OutboundBed {
+    /// An outbound half whose application always calls [`SERVICE`] by its stand-in, on port 80.
+    pub(crate) fn new(authority: &Authority, directory: Arc<dyn Directory>) -> Self {
+        let registry = Registry::new();
+        let report = Report::new(&registry);
+        let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
+        let stand_ins = Arc::new(StandIns::new(pools.0, pools.1).unwrap());
+        let stand_in = stand_ins.assign(&name(SERVICE)).unwrap().1;
+        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), HOUR, report.clone());
+        let limits = Limits {
+            connect_deadline: Duration::from_secs(10),
+            attempt_timeout: Duration::from_millis(500),
+            mark: None,
+        };
+        let outbound = Outbound {
+            original: going_to(SocketAddrV6::new(stand_in, 80, 0, 0)),
+            directory,
+            stand_ins,
+            secrets: Arc::default(),
+            identity: Some(Identity { tokens, tls: authority.client() }),
+            limits,
+            report,
+        };
+        Self { outbound, registry }
+    }
+
+    pub(crate) async fn start(self) -> Running {
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
+        tokio::spawn(Arc::new(self.outbound).run(listener, drain.watch()));
+        Running { address, registry: self.registry, drain }
+    }
+}
+
+pub(crate) struct InboundBed {
+    pub(crate) inbound: Inbound,
+    registry: Registry,
+}
+
+impl InboundBed {
+    /// A strict inbound half of [`SERVICE`] whose connections all arrive at [`DESTINATION`], for an application on
+    /// this port.
+    pub(crate) fn new(authority: &Authority, application: u16) -> Self {
+        let registry = Registry::new();
+        let report = Report::new(&registry);
+        let own = OwnService { name: name(SERVICE), callers: None, ports: BTreeMap::from([(80, application)]) };
+        let inbound = Inbound {
+            original: going_to(DESTINATION.parse::<SocketAddr>().unwrap()),
+            directory: Table::of([service(&["2001:db8:5:1::/64"], &[RULE], None)]),
+            secrets: Arc::default(),
+            policy: Policy::Strict,
+            services: vec![own],
+            tls: Some(authority.server(SERVICE)),
+            verifier: Arc::new(Verifier::new(authority.trusted(), report.clone())),
+            handshake_timeout: Duration::from_secs(10),
+            forward: Forward { mark: None, reserved: BTreeSet::new() },
+            report,
+        };
+        Self { inbound, registry }
+    }
+
+    pub(crate) async fn start(self) -> Running {
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
+        tokio::spawn(Arc::new(self.inbound).run(listener, drain.watch()));
+        Running { address, registry: self.registry, drain }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// An application: each connection it accepts comes out of the channel.
+pub(crate) struct Application {
+    pub(crate) port: u16,
+    connections: mpsc::UnboundedReceiver<TcpStream>,
+}
+
+impl Application {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (give, connections) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                if give.send(tcp).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { port, connections }
+    }
+
+    pub(crate) async fn accept(&mut self) -> TcpStream {
+        within(self.connections.recv()).await.unwrap()
+    }
+
+    /// Nothing was ever connected to it.
+    pub(crate) fn is_untouched(&mut self) -> bool {
+        self.connections.is_empty()
+    }
+}
+
+/// A caller that does by hand what a sidecar does, and what it would never do.
+pub(crate) struct Caller<'a> {
+    pub(crate) authority: &'a Authority,
+    pub(crate) server_name: &'a str,
+    pub(crate) header: ProxyHeader<'a>,
+}
+
+impl<'a> Caller<'a> {
+    /// One that would be let in with this token.
+    pub(crate) fn with(authority: &'a Authority, token: &'a [u8]) -> Self {
+        let header = ProxyHeader {
+            source: "[::1]:40000".parse().unwrap(),
+            destination: DESTINATION.parse().unwrap(),
+            authority: Some(name(SERVICE)),
+            token: Some(TokenOctets(token)),
+            generation: Some(3),
+        };
+        Self { authority, server_name: SERVICE, header }
+    }
+
+    pub(crate) async fn connect(&self, to: &Running) -> io::Result<ClientStream> {
+        let mut octets = Vec::new();
+        self.header.encode(&mut octets).unwrap();
+        self.connect_sending(to, &octets).await
+    }
+
+    /// Connects and sends these octets in place of a header.
+    pub(crate) async fn connect_sending(&self, to: &Running, octets: &[u8]) -> io::Result<ClientStream> {
+        let tls = self.authority.client();
+        let connected = tls.connect(to.connect().await, &name(self.server_name), "pp2").await;
+        let mut stream = connected.map_err(io::Error::other)?;
+        stream.write_all(octets).await?;
+        stream.flush().await?;
+        Ok(stream)
+    }
+}
+
+/// The connection ends without a byte and without an orderly end.
+pub(crate) async fn ends_by_reset(mut stream: impl tokio::io::AsyncRead + Unpin) {
+    let mut octets = Vec::new();
+    let ended = within(stream.read_to_end(&mut octets)).await;
+    assert_eq!(octets, b"", "the peer said something");
+    assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+}
+
+/// Says something and hears it at the other end.
+pub(crate) async fn hears(
+    from: &mut (impl tokio::io::AsyncWrite + Unpin),
+    at: &mut (impl tokio::io::AsyncRead + Unpin),
+    text: &str,
+) {
+    from.write_all(text.as_bytes()).await.unwrap();
+    from.flush().await.unwrap();
+    let mut heard = vec![0; text.len()];
+    within(at.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(heard, text.as_bytes());
+}
+
+/// Nothing in these tests takes this long unless it hangs.
+pub(crate) async fn within<T>(doing: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), doing).await.expect("it hangs")
+}

@@ -1,0 +1,146 @@
+//! A sidecar's beginning and end.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use funicular::ops::drain::Drained;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::bed::*;
+
+#[tokio::test]
+async fn a_graceful_stop_takes_nothing_new_and_lets_what_is_under_way_finish() {
+    let authority = Authority::new();
+    let token = authority.token();
+    let mut application = Application::start().await;
+    let inbound = InboundBed::new(&authority, application.port).start().await;
+    let mut stream = Caller::with(&authority, token.as_bytes()).connect(&inbound).await.unwrap();
+    let mut server = application.accept().await;
+    inbound.drain.begin();
+    within(async { while TcpStream::connect(inbound.address).await.is_ok() {} }).await;
+    hears(&mut stream, &mut server, "not done yet").await;
+    let finishing = async {
+        stream.shutdown().await.unwrap();
+        drop(server);
+    };
+    let (drained, ()) = tokio::join!(inbound.drain.drain(Duration::from_secs(20)), finishing);
+    assert_eq!(drained, Drained::Finished);
+}
+
+#[tokio::test]
+async fn a_forced_end_resets_what_is_left() {
+    let authority = Authority::new();
+    let token = authority.token();
+    let mut application = Application::start().await;
+    let inbound = InboundBed::new(&authority, application.port).start().await;
+    let stream = Caller::with(&authority, token.as_bytes()).connect(&inbound).await.unwrap();
+    let server = application.accept().await;
+    inbound.drain.force();
+    ends_by_reset(server).await;
+    ends_by_reset(stream).await;
+}
+
+/// A `funicular sidecar` of this build, killed with the value.
+struct Process {
+    child: Child,
+    health: SocketAddr,
+}
+
+impl Process {
+    /// Starts one on free ports and waits until it says that it listens.
+    async fn start(authority: &Authority, more: &str) -> Self {
+        let config = authority.path("sidecar.yaml");
+        let free = "127.0.0.1:0";
+        let text = format!(
+            "dns: {{ listen: \"{free}\", upstream: [\"127.0.0.1:9\"] }}\n\
+             outbound: {{ listen: \"{free}\" }}\n\
+             admin: {{ listen: \"{free}\", metrics: \"{free}\" }}\n\
+             log: {{ format: json }}\n{more}"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_funicular"))
+            .args(["sidecar", "--config"])
+            .arg(&config)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        let health = within(async {
+            loop {
+                let Some(line) = lines.next_line().await.unwrap() else { panic!("it ended: {seen}") };
+                let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                if said["message"] == "listening" {
+                    return said["metrics"].as_str().unwrap().parse().unwrap();
+                }
+                seen.push_str(&line);
+            }
+        })
+        .await;
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, health }
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let mut tcp = TcpStream::connect(self.health).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.health);
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        within(tcp.read_to_string(&mut reply)).await.unwrap();
+        reply
+    }
+
+    fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_sidecar_listens_then_is_ready_and_ends_in_order_when_it_is_told_to() {
+    let authority = Authority::new();
+    let mut sidecar = Process::start(&authority, "inbound: { listen: \"127.0.0.1:0\" }\n").await;
+    within(async { while !sidecar.get("/ready").await.starts_with("HTTP/1.1 200") {} }).await;
+    assert!(sidecar.get("/metrics").await.contains("funicular_connect_seconds_count 0"));
+    sidecar.terminate();
+    assert!(within(sidecar.child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_sidecar_that_does_not_know_its_own_rules_is_not_ready() {
+    let authority = Authority::new();
+    let _ = authority.server(SERVICE);
+    std::fs::write(authority.path("jwks.json"), funicular::wire::jwks::to_jwks(&[&authority.key])).unwrap();
+    let more = format!(
+        "tls: {{ certificate: cert.pem, key: key.pem }}\n\
+         trust: [{{ issuer: {ISSUER}, jwks: jwks.json }}]\n\
+         inbound: {{ listen: \"127.0.0.1:0\", services: [{{ name: {SERVICE} }}] }}\n"
+    );
+    let sidecar = Process::start(&authority, &more).await;
+    within(async { while !sidecar.get("/ready").await.ends_with("pending: own-rules\n") {} }).await;
+    assert!(sidecar.get("/ready").await.starts_with("HTTP/1.1 503"));
+}
+
+#[tokio::test]
+async fn a_key_file_that_does_not_serve_is_named_and_the_sidecar_does_not_start() {
+    let authority = Authority::new();
+    std::fs::write(authority.path("caller.pem"), "nonsense").unwrap();
+    let config = authority.path("sidecar.yaml");
+    let text = format!(
+        "identity: {{ id: {WEB}, issuer: {ISSUER}, signing_key: caller.pem, key_id: k1, ca: ca.pem }}\n\
+         dns: {{ listen: \"127.0.0.1:0\", upstream: [\"127.0.0.1:9\"] }}\n\
+         outbound: {{ listen: \"127.0.0.1:0\" }}\n\
+         inbound: {{ listen: \"127.0.0.1:0\" }}\n\
+         admin: {{ listen: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_funicular"));
+    let output = within(command.args(["sidecar", "--config"]).arg(&config).output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("caller.pem: no PKCS#8 PEM of an Ed25519 or P-256 private key"), "{said}");
+}

@@ -1,0 +1,9 @@
+//! The sidecar's data path over real sockets: what is carried, and what is refused, each for its own reason.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bed;
+mod inbound;
+mod life;
+mod outbound;
+mod pair;
