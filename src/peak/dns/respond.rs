@@ -14,8 +14,8 @@ use crate::model::UnixSeconds;
 use crate::model::zone::{Answer, End, Key, Zone, Zones};
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
-use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns};
-use crate::wire::dns::{Class, Rcode, Type};
+use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns, QueryError};
+use crate::wire::dns::{Class, Opcode, Rcode, Type};
 
 /// The largest message over TCP (RFC 1035 §4.2.2).
 const TCP_LIMIT: usize = 65_535;
@@ -81,6 +81,17 @@ pub(super) struct Asker {
     pub(super) now: UnixSeconds,
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    /// The reply stands in the place of the request, so many octets of it.
+    Reply(usize),
+    /// There must be no reply.
+    Silence,
+    /// It is no plain question: an update, a notice, a transfer, or signed.
+    Apart,
+}
+
 /// How a question is answered.
 enum Verdict<'z> {
     Code(Rcode),
@@ -101,24 +112,30 @@ impl Responder {
         }
     }
 
-    /// Answers the request that is the first `length` octets of `message`, over it; gives the reply's octets, 0 when
-    /// there must be no reply.
+    /// Answers the request that is the first `length` octets of `message`, over it. A request that is no plain question
+    /// is left as it is.
     #[inline]
-    pub(super) fn respond(&mut self, zones: &Zones, message: &mut [u8], length: usize, asker: Asker) -> usize {
+    pub(super) fn respond(&mut self, zones: &Zones, message: &mut [u8], length: usize, asker: Asker) -> Outcome {
         let ipv6 = matches!(asker.peer, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_none());
         let query = match message.get(..length).map(Query::parse) {
             Some(Ok(query)) => query,
+            Some(Err(QueryError::Opcode(Opcode::NOTIFY | Opcode::UPDATE) | QueryError::Signed)) => {
+                return Outcome::Apart;
+            }
             Some(Err(error)) => {
                 let Some(rcode) = error.rcode() else {
                     self.tally.silent();
-                    return 0;
+                    return Outcome::Silence;
                 };
                 let octets = refuse(message, rcode);
                 self.tally.answered(&Counted { zone: None, ipv6, qtype: 0, rcode, octets: (length, octets) });
-                return octets;
+                return Outcome::Reply(octets);
             }
-            None => return 0,
+            None => return Outcome::Silence,
         };
+        if query.qtype == Type::IXFR.0 || (query.qtype == Type::AXFR.0 && self.proto == Proto::Tcp) {
+            return Outcome::Apart;
+        }
         let (edns, genuine) = match query.edns {
             Some(asked) => {
                 let (edns, genuine) = self.edns(&asked, asker);
@@ -137,7 +154,7 @@ impl Responder {
         let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), asker) };
         if ruling == Ruling::Drop {
             self.tally.limited();
-            return 0;
+            return Outcome::Silence;
         }
         let turn = self.turn();
         let mut reply = Reply::new(message, &query, limit, edns);
@@ -152,7 +169,7 @@ impl Responder {
         if self.log.takes(turn) {
             log_query(&message[..octets], &query, asker, rcode);
         }
-        octets
+        Outcome::Reply(octets)
     }
 
     /// What is to be done with the answer, where answers are limited.
@@ -192,7 +209,9 @@ impl Responder {
         };
         self.key.0.set(zones.seed(), name);
         match zones.find(&self.key.0, query.qtype) {
-            Some(zone) => Verdict::Zone(zone),
+            Some(zone) if zone.is_known() => Verdict::Zone(zone),
+            // A secondary's before the first transfer, or expired.
+            Some(_) => Verdict::Code(Rcode::SERVFAIL),
             None => Verdict::Code(Rcode::REFUSED),
         }
     }

@@ -1,0 +1,1 @@
+//! The zones' writer: what is kept, what is shown, what survives.
