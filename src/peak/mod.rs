@@ -109,9 +109,11 @@ fn start_logging(peak: &Peak) -> anyhow::Result<Logging> {
 fn sources(peak: &Peak, flags: Vec<ZoneSource>) -> anyhow::Result<Vec<ZoneSource>> {
     let source = |zone: &Zone| Some(ZoneSource { apex: zone.name.clone(), file: zone.file.clone()? });
     let sources: Vec<ZoneSource> = peak.zones.iter().filter_map(source).chain(flags).collect();
-    let transferred: Vec<&Name> =
-        peak.zones.iter().filter(|zone| zone.file.is_none()).map(|zone| &zone.name).collect();
-    anyhow::ensure!(!sources.is_empty() || !transferred.is_empty(), "no zone to serve: give --zone NAME=FILE, or list zones in the configuration");
+    let transferred: Vec<&Name> = peak.zones.iter().filter(|zone| zone.file.is_none()).map(|zone| &zone.name).collect();
+    anyhow::ensure!(
+        !sources.is_empty() || !transferred.is_empty(),
+        "no zone to serve: give --zone NAME=FILE, or list zones in the configuration"
+    );
     let mut seen = HashSet::new();
     for source in &sources {
         let twice = transferred.contains(&&source.apex) || !seen.insert(&source.apex);

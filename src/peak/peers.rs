@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ impl Peers {
     pub(super) fn open(peak: &Peak, served: &Served, registry: &Registry) -> Result<(Self, Queue), PeersError> {
         let keys = Arc::new(peak.keys.iter().map(key).collect::<Result<Keys, _>>()?);
         let counts = Counts::new(registry);
-        let configured: Vec<(Name, Holding)> = peak.zones.iter().map(|zone| (zone.name.clone(), holding(zone))).collect();
+        let configured: Vec<(Name, Holding)> =
+            peak.zones.iter().map(|zone| (zone.name.clone(), holding(zone))).collect();
         let by_flag = served.load();
         let by_flag = by_flag.iter().map(|zone| zone.apex().clone());
         let by_flag = by_flag.filter(|apex| !configured.iter().any(|(name, _)| name == apex));
@@ -85,11 +87,7 @@ impl Peers {
         let (ledger, confirmed) = Ledger::open(served, &holdings, folder)?;
         let ledger = Arc::new(ledger);
         let (secondaries, wakers) = secondaries(peak, &keys, &ledger, &counts, &confirmed, served);
-        let tells = peak.zones.iter().flat_map(|zone| {
-            let secondary = |peer: &peak::Peer| notify::Secondary { address: peer.address.0, key: find(&keys, peer) };
-            zone.secondaries.iter().map(move |peer| (zone.name.clone(), secondary(peer)))
-        });
-        let tells = tells.collect();
+        let tells = tells(peak, &keys);
         let policies = policies(peak);
         let (desk, queue) =
             desk::furnish(Furnishing { ledger: Arc::clone(&ledger), keys, policies, wakers, counts: counts.clone() });
@@ -115,7 +113,8 @@ fn key(key: &peak::Key) -> Result<Arc<Key>, PeersError> {
         file: file.clone(),
         cause,
     })?;
-    let secret = STANDARD.decode(text.trim()).map_err(|_| PeersError::Base64 { name: name.clone(), file: file.clone() })?;
+    let secret =
+        STANDARD.decode(text.trim()).map_err(|_| PeersError::Base64 { name: name.clone(), file: file.clone() })?;
     let algorithm = match algorithm {
         KeyAlgorithm::Sha256 => Algorithm::Sha256,
         KeyAlgorithm::Sha384 => Algorithm::Sha384,
@@ -150,6 +149,21 @@ fn policies(peak: &Peak) -> HashMap<Name, Policy> {
     peak.zones.iter().map(|zone| (zone.name.clone(), Policy::of(zone))).collect()
 }
 
+/// The address that other servers know us by: the one we listen on, unless that is all of them.
+fn source(peak: &Peak) -> Option<IpAddr> {
+    Some(peak.listen.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// Who is told of which zone's changes.
+fn tells(peak: &Peak, keys: &Keys) -> Vec<(Name, notify::Secondary)> {
+    let secondary =
+        |peer: &peak::Peer| notify::Secondary { address: peer.address.0, source: source(peak), key: find(keys, peer) };
+    let of = |zone: &peak::Zone| -> Vec<_> {
+        zone.secondaries.iter().map(|peer| (zone.name.clone(), secondary(peer))).collect()
+    };
+    peak.zones.iter().flat_map(of).collect()
+}
+
 type Wakers = HashMap<Name, mpsc::Sender<()>>;
 
 fn secondaries(
@@ -164,7 +178,8 @@ fn secondaries(
     for zone in peak.zones.iter().filter(|zone| !zone.primaries.is_empty()) {
         let (waker, woken) = mpsc::channel(1);
         wakers.insert(zone.name.clone(), waker);
-        let primary = |peer: &peak::Peer| Primary { address: peer.address.0, key: find(keys, peer) };
+        let primary =
+            |peer: &peak::Peer| Primary { address: peer.address.0, source: source(peak), key: find(keys, peer) };
         let secondary = Secondary {
             apex: zone.name.clone(),
             primaries: zone.primaries.iter().map(primary).collect(),

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn key_and_prefix_must_both_fit_where_both_are_given() {
-        let list = [allowed(Some("both."), Some("192.0.2.0/24")), allowed(Some("key."), None), allowed(None, Some("::1/128"))];
+        let list =
+            [allowed(Some("both."), Some("192.0.2.0/24")), allowed(Some("key."), None), allowed(None, Some("::1/128"))];
         for (peer, key, may) in [
             ("192.0.2.1:5", Some("BOTH."), true),
             ("[::ffff:192.0.2.1]:5", Some("both."), true),

@@ -43,7 +43,12 @@ enum Waiting {
 ///
 /// # Errors
 /// No thread.
-pub(in crate::peak) fn start(desk: &Desk, queue: Queue, socket: Shared, answerer: Answerer) -> io::Result<JoinHandle<()>> {
+pub(in crate::peak) fn start(
+    desk: &Desk,
+    queue: Queue,
+    socket: Shared,
+    answerer: Answerer,
+) -> io::Result<JoinHandle<()>> {
     // Held weakly, or the queue would never end.
     let desk = std::sync::Arc::downgrade(&desk.0);
     thread::Builder::new().name("dns-desk".to_owned()).spawn(move || {

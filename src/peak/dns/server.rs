@@ -19,9 +19,9 @@ use super::udp;
 use crate::model::zone::Zones;
 use crate::net::listen;
 use crate::net::udp_batch::{self, Shared};
+use crate::ops::metrics::{Kind, Registry};
 use crate::ops::{clock, entropy};
 use crate::peak::desk::{self, Desk as Apart, Queue};
-use crate::ops::metrics::{Kind, Registry};
 use crate::wire::dns::cookie::CookieSecret;
 
 /// How often a free UDP port whose TCP port is taken is given back for another.

@@ -52,14 +52,7 @@ pub(super) fn serve(
 }
 
 #[inline]
-fn answer(
-    socket: &Shared,
-    responder: &mut Responder,
-    apart: &Apart,
-    zones: &Zones,
-    batch: &mut Batch,
-    count: usize,
-) {
+fn answer(socket: &Shared, responder: &mut Responder, apart: &Apart, zones: &Zones, batch: &mut Batch, count: usize) {
     let (started, now) = (Instant::now(), clock::now());
     for slot in 0..count {
         // From port 0 nobody can be waiting.

@@ -218,7 +218,8 @@ impl Ledger {
                 Err(refused) => Err(refused.into()),
             });
         }
-        let unkept: Vec<&Name> = drafts.keys().copied().filter(|apex| !write(&mut files, apex, &drafts[*apex].deltas)).collect();
+        let unkept: Vec<&Name> =
+            drafts.keys().copied().filter(|apex| !write(&mut files, apex, &drafts[*apex].deltas)).collect();
         for ((apex, _), outcome) in updates.iter().zip(&mut outcomes) {
             if unkept.contains(&apex) && outcome.is_ok() {
                 *outcome = Err(Unmade::Unkept);
@@ -279,7 +280,8 @@ impl Ledger {
         let mut files = self.files.lock();
         let apex = zone.apex().clone();
         let old = self.zone(&apex).filter(|old| old.is_known());
-        let delta = old.filter(|old| serial::is_newer(zone.serial(), old.serial())).and_then(|old| old.difference(&zone));
+        let delta =
+            old.filter(|old| serial::is_newer(zone.serial(), old.serial())).and_then(|old| old.difference(&zone));
         let kept = files.get(&apex).map(|file| file.path().to_owned());
         let path = kept.or_else(|| Some(file::path(self.folder.as_deref().filter(|_| confirmed.is_some())?, &apex)));
         if let Some(path) = path {

@@ -33,6 +33,8 @@ const REPLY: usize = 2048;
 #[derive(Clone, Debug)]
 pub(super) struct Secondary {
     pub(super) address: SocketAddr,
+    /// Our own address that it knows us by; none: whatever the route says.
+    pub(super) source: Option<IpAddr>,
     pub(super) key: Option<Arc<Key>>,
 }
 
@@ -112,7 +114,7 @@ async fn attempt(apex: &Name, secondary: &Secondary, soa: &Record) -> std::io::R
     notice.edns = None;
     let mut octets = notice.encode(REPLY);
     let mut asking = secondary.key.as_ref().map(|key| Asking::sign(key, &mut octets, clock::now()));
-    let socket = socket_to(secondary.address)?;
+    let socket = socket_to(secondary.address, secondary.source)?;
     socket.connect(secondary.address).await?;
     socket.send(&octets).await?;
     let mut reply = [0; REPLY];
@@ -129,8 +131,9 @@ async fn attempt(apex: &Name, secondary: &Secondary, soa: &Record) -> std::io::R
     }
 }
 
-/// A socket at a free port, of the family of `peer`.
-pub(super) fn socket_to(peer: SocketAddr) -> std::io::Result<UdpSocket> {
+/// A socket at a free port of `source`, where that is of the family of `peer`, else of any address.
+pub(super) fn socket_to(peer: SocketAddr, source: Option<IpAddr>) -> std::io::Result<UdpSocket> {
     let any = if peer.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-    listen::udp(SocketAddr::new(any, 0))
+    let source = source.filter(|source| source.is_ipv6() == peer.is_ipv6()).unwrap_or(any);
+    listen::udp(SocketAddr::new(source, 0))
 }

@@ -1,16 +1,16 @@
 //! Asking a primary: for its serial, and for the zone.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Primary;
 use crate::model::Name;
 use crate::model::zone::{DeltaError, Entry};
-use crate::net::connect;
 use crate::ops::{clock, entropy};
 use crate::peak::notify::socket_to;
 use crate::peak::transfer::collect::{CollectError, Collected, Collector};
@@ -133,7 +133,7 @@ fn soa_serial(reply: &Message, apex: &Name) -> Result<u32, AskError> {
 
 async fn over_udp(primary: &Primary, message: Message) -> Result<Message, AskError> {
     let mut request = Request::new(primary, message);
-    let socket = socket_to(primary.address)?;
+    let socket = socket_to(primary.address, primary.source)?;
     socket.connect(primary.address).await?;
     socket.send(&request.octets).await?;
     let mut octets = vec![0; MOST];
@@ -173,7 +173,13 @@ pub(super) async fn transfer(primary: &Primary, apex: &Name, held: Option<&Entry
 }
 
 async fn connected(primary: &Primary) -> Result<TcpStream, AskError> {
-    Ok(connect::tcp(primary.address, None, Instant::now() + CONNECT).await?)
+    let Primary { address, source, .. } = primary;
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    if let Some(source) = source.filter(|source| source.is_ipv6() == address.is_ipv6()) {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.set_nodelay(true)?;
+    Ok(timeout(CONNECT, socket.connect(*address)).await.map_err(|_| timed_out())??)
 }
 
 async fn send(stream: &mut TcpStream, message: &[u8]) -> Result<(), AskError> {

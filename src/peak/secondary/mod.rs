@@ -15,7 +15,7 @@
 mod ask;
 mod schedule;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ use schedule::{Schedule, Times};
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
     pub(super) address: SocketAddr,
+    /// Our own address that it knows us by; none: whatever the route says.
+    pub(super) source: Option<IpAddr>,
     pub(super) key: Option<Arc<Key>>,
 }
 

@@ -94,8 +94,8 @@ impl Outgoing {
     pub(in crate::peak) fn datagram(mut self, limit: usize) -> Vec<u8> {
         let signature = self.session.as_ref().map_or(0, |session| session.key().octets());
         let limit = limit.saturating_sub(signature);
-        let fits = self.form == Form::Differences
-            && self.deltas.iter().map(|delta| delta.octets()).sum::<usize>() < limit;
+        let fits =
+            self.form == Form::Differences && self.deltas.iter().map(|delta| delta.octets()).sum::<usize>() < limit;
         let mut reply = self.reply();
         if fits {
             reply.answers = differences(&self.zone, &self.deltas).map(|entry| record(&entry)).collect();
@@ -127,7 +127,12 @@ impl Outgoing {
         idle: Duration,
     ) -> io::Result<Sent> {
         let (zone, deltas, form) = (Arc::clone(&self.zone), std::mem::take(&mut self.deltas), self.form);
-        let mut packer = Packer { reply: self.reply(), size: 0, session: self.session.take(), sent: Sent { messages: 0, octets: 0 } };
+        let mut packer = Packer {
+            reply: self.reply(),
+            size: 0,
+            session: self.session.take(),
+            sent: Sent { messages: 0, octets: 0 },
+        };
         let soa = || zone.soa().into_iter();
         let entries: Box<dyn Iterator<Item = Entry>> = match form {
             Form::Soa => Box::new(soa()),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use aws_lc_rs::{constant_time, hmac};
 
 use super::cursor::{HEADER_OCTETS, Reader};
-use super::{Class, Rcode, Record, Type, WireError};
+use super::{Class, Rcode, Type, WireError};
 use crate::model::{Name, UnixSeconds};
 
 /// How far apart the clocks of both sides may be, in seconds (RFC 8945 §10).
@@ -325,12 +325,6 @@ fn split(message: &[u8]) -> Result<(Vec<u8>, Option<Tsig>), TsigError> {
     Ok((message.to_vec(), None))
 }
 
-/// Whether the message ends in a signature, so far as can be seen without judging it.
-#[must_use]
-pub fn is_signed(message: &[u8]) -> bool {
-    !matches!(split(message), Ok((_, None)) | Err(TsigError::Wire(_)))
-}
-
 /// One side of a signed exchange: the key, and the signature that the next one builds on.
 #[derive(Clone)]
 struct Chain {
@@ -571,12 +565,6 @@ impl Asking {
     pub fn finish(&self) -> Result<(), TsigError> {
         if self.pending.is_empty() { Ok(()) } else { Err(TsigError::Missing) }
     }
-}
-
-/// Whether a record is a signature.
-#[must_use]
-pub fn is_tsig(record: &Record) -> bool {
-    record.rtype == Type::TSIG
 }
 
 #[cfg(test)]

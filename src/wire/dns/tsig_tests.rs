@@ -150,9 +150,7 @@ fn a_signature_that_is_not_the_last_record_is_malformed() {
     for malformed in [twice, moved] {
         let refused = keys().receive(&malformed, NOW).unwrap_err();
         assert_eq!((refused.cause, refused.rcode()), (TsigError::Form, Rcode::FORMERR));
-        assert!(is_signed(&malformed));
     }
-    assert!(is_signed(&message) && !is_signed(&request()));
 }
 
 #[test]
