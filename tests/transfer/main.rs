@@ -171,6 +171,14 @@ fn peak_follows_bind_by_notices_and_differences() {
         peak.until_serial(serial);
     }
     assert_eq!(transferred(&peak), transferred(&primary));
+    assert_came_by_differences(&peak);
+}
+
+/// The zone came whole once, and then by differences.
+fn assert_came_by_differences(peak: &Server) {
+    let log = peak.log();
+    let came = |form: &str| log.lines().filter(|line| line.contains("zone transferred") && line.contains(form)).count();
+    assert_eq!((came("axfr"), came("ixfr")), (1, 3), "{log}");
 }
 
 #[test]
@@ -190,6 +198,7 @@ fn peak_follows_knot_by_notices_and_differences() {
         peak.until_serial(serial);
     }
     assert_eq!(transferred(&peak), transferred(&primary));
+    assert_came_by_differences(&peak);
 }
 
 #[test]

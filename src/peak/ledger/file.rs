@@ -163,6 +163,12 @@ impl StateFile {
         self.confirmed
     }
 
+    /// From now on nothing can be written.
+    #[cfg(test)]
+    pub(super) fn fill_up(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

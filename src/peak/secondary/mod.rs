@@ -28,6 +28,7 @@ use super::transfer::collect::Collected;
 use crate::model::zone::{Seed, Zone, serial};
 use crate::model::{Name, UnixSeconds};
 use crate::ops::clock;
+use crate::ops::metrics::Label as _;
 use crate::wire::dns::tsig::Key;
 use ask::AskError;
 use schedule::{Schedule, Times};
@@ -174,6 +175,7 @@ impl Secondary {
     async fn take(&self, collected: Collected) -> Result<Fresh, AskError> {
         let (ledger, apex, seed) = (Arc::clone(&self.ledger), self.apex.clone(), self.seed);
         let now = clock::now();
+        let form = if matches!(collected, Collected::Whole(_)) { Form::Whole } else { Form::Differences };
         let zone = match collected {
             Collected::UpToDate => return Ok(Fresh::Same),
             Collected::Differences(deltas) => {
@@ -199,7 +201,7 @@ impl Secondary {
                 blocking(load).await.unwrap_or(Err(AskError::Interrupted))?
             }
         };
-        tracing::info!(zone = %self.apex, serial = zone.serial(), names = zone.len(), "zone transferred");
+        tracing::info!(zone = %self.apex, serial = zone.serial(), names = zone.len(), form = form.value(), "zone transferred");
         Ok(Fresh::Brought)
     }
 }
