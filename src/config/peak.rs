@@ -169,7 +169,7 @@ impl Role for Peak {
 impl Zone {
     fn check(&self, at: &str, peak: &Peak, check: &mut Check<'_>) {
         let key = |name: &str| format!("{at}.{name}");
-        if self.file.is_some() == !self.primaries.is_empty() {
+        if self.file.is_some() != self.primaries.is_empty() {
             check.fault(&[&key("file"), &key("primaries")], "a zone has either a file or primaries");
         }
         if !self.primaries.is_empty() && !self.allow_update.is_empty() {

@@ -35,7 +35,7 @@ pub(in crate::peak) type Answerer = Box<dyn FnMut(&[u8], SocketAddr) -> Vec<u8> 
 
 /// Who waits for an update's outcome.
 enum Waiting {
-    Datagram(Origin, Box<Pending>),
+    Datagram(Box<(Origin, Pending)>),
     Connection(oneshot::Sender<Outcome>),
 }
 
@@ -96,7 +96,7 @@ impl Worker {
                         Handled::Reply(reply) => replies.push((origin, reply)),
                         Handled::Update(pending) => {
                             updates.push((pending.apex.clone(), pending.update.clone()));
-                            waiting.push(Waiting::Datagram(origin, pending));
+                            waiting.push(Waiting::Datagram(Box::new((origin, *pending))));
                         }
                         // A transfer goes over TCP.
                         Handled::Silence | Handled::Transfer(_) => {}
@@ -113,8 +113,9 @@ impl Worker {
         for waiting in waiting {
             let outcome = outcomes.next().unwrap_or(Err(Unmade::Unkept));
             match waiting {
-                Waiting::Datagram(origin, pending) => {
-                    replies.push((origin, desk.finish(*pending, outcome, clock::now())));
+                Waiting::Datagram(from) => {
+                    let (origin, pending) = *from;
+                    replies.push((origin, desk.finish(pending, outcome, clock::now())));
                 }
                 // Who has gone meanwhile will ask what became of it.
                 Waiting::Connection(done) => drop(done.send(outcome)),

@@ -83,7 +83,7 @@ fn a_zone_file_wins_exactly_when_its_serial_is_newer() {
         drop(first);
         let again = open(folder.path(), Some(zone(file_serial)), Holding::Updated);
         assert_eq!(serial_of(&again) == file_serial && again.zone(&apex()).unwrap().node(&owner(1)).is_none(), wins);
-        assert_eq!(again.reload(zone(9)), false, "read again while running");
+        assert!(!again.reload(zone(9)), "read again while running");
         assert!(again.reload(zone(100)));
         drop(again);
         assert_eq!(serial_of(&open(folder.path(), Some(zone(7)), Holding::Updated)), 100);

@@ -61,11 +61,18 @@ pub(super) fn read(message: &Message, apex: &Name) -> Result<Update, Misformed> 
     })
 }
 
+/// Records that a set is compared with.
+struct Set<'m> {
+    name: &'m Name,
+    rtype: u16,
+    rdatas: Vec<Box<[u8]>>,
+}
+
 /// RFC 2136 §3.2.5.
 fn prerequisites(records: &[Record]) -> Result<Vec<Prerequisite>, Misformed> {
     let mut prerequisites = Vec::new();
     // Sets to compare come after the others, as RFC 2136 §3.2.3 has it.
-    let mut sets: Vec<(&Name, u16, Vec<Box<[u8]>>)> = Vec::new();
+    let mut sets: Vec<Set<'_>> = Vec::new();
     for Record { name, rtype, class, ttl, rdata } in records {
         let bare = rdata.is_empty();
         if *ttl != 0 || (*class != Class::IN && !bare) || (*rtype != Type::ANY && rtype.is_meta()) {
@@ -78,15 +85,15 @@ fn prerequisites(records: &[Record]) -> Result<Vec<Prerequisite>, Misformed> {
             Class::NONE if name_meant => prerequisites.push(Prerequisite::NameFree(owner)),
             Class::NONE => prerequisites.push(Prerequisite::SetAbsent(owner, rtype.0)),
             Class::IN if !name_meant && rdata::is_well_formed(*rtype, rdata) => {
-                match sets.iter_mut().find(|(held, of, _)| *held == name && *of == rtype.0) {
-                    Some((_, _, rdatas)) => rdatas.push(rdata.clone()),
-                    None => sets.push((name, rtype.0, vec![rdata.clone()])),
+                match sets.iter_mut().find(|set| set.name == name && set.rtype == rtype.0) {
+                    Some(set) => set.rdatas.push(rdata.clone()),
+                    None => sets.push(Set { name, rtype: rtype.0, rdatas: vec![rdata.clone()] }),
                 }
             }
             _ => return Err(Misformed::Record),
         }
     }
-    let is = |(name, rtype, rdatas): (&Name, u16, _)| Prerequisite::SetIs { name: name.clone(), rtype, rdatas };
+    let is = |Set { name, rtype, rdatas }: Set<'_>| Prerequisite::SetIs { name: name.clone(), rtype, rdatas };
     prerequisites.extend(sets.into_iter().map(is));
     Ok(prerequisites)
 }

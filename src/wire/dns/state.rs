@@ -164,7 +164,7 @@ pub fn read(octets: &[u8], apex: &Name) -> Result<State, StateError> {
     }
     let mut state = State { whole: MAGIC.len() + reader.at(), ..State::default() };
     let mut complete = false;
-    while let Some((kind, contents, end)) = piece(octets, state.whole)? {
+    while let Some(Piece { kind, contents, end }) = piece(octets, state.whole)? {
         complete |= kind == Kind::Base;
         state.take(kind, contents).map_err(|cause| StateError::Contents { at: state.whole, cause })?;
         state.whole = end;
@@ -172,8 +172,15 @@ pub fn read(octets: &[u8], apex: &Name) -> Result<State, StateError> {
     if complete { Ok(state) } else { Err(StateError::NoBase) }
 }
 
-/// The piece at `at`, and where it ends; none at the end, or where an unfinished one begins.
-fn piece(octets: &[u8], at: usize) -> Result<Option<(Kind, &[u8], usize)>, StateError> {
+/// A piece, and where it ends.
+struct Piece<'o> {
+    kind: Kind,
+    contents: &'o [u8],
+    end: usize,
+}
+
+/// The piece at `at`; none at the end, or where an unfinished one begins.
+fn piece(octets: &[u8], at: usize) -> Result<Option<Piece<'_>>, StateError> {
     let rest = &octets[at..];
     let Some((length, _)) = rest.split_first_chunk() else { return Ok(None) };
     let Some(end) = (u32::from_be_bytes(*length) as usize).checked_add(FRAME) else { return Ok(None) };
@@ -181,7 +188,7 @@ fn piece(octets: &[u8], at: usize) -> Result<Option<(Kind, &[u8], usize)>, State
     let written = piece[4..8].first_chunk().copied().map(u32::from_be_bytes);
     let holds = written == Some(checksum(piece));
     match Kind::of(piece[8]).filter(|_| holds) {
-        Some(kind) => Ok(Some((kind, &piece[FRAME..], at + end))),
+        Some(kind) => Ok(Some(Piece { kind, contents: &piece[FRAME..], end: at + end })),
         // Octets reach the disk in any order, so an unfinished piece may have its full length already.
         None if at + end == octets.len() => Ok(None),
         None => Err(StateError::Damaged { at }),
