@@ -6,6 +6,8 @@
 mod dns;
 mod zones;
 
+pub use dns::fuzz;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
