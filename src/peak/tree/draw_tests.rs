@@ -57,7 +57,7 @@ peak.
 
 #[test]
 fn no_line_is_longer_than_80_columns_though_names_are_long() {
-    let long = format!("{}.{}.peak.", "n".repeat(30), "s".repeat(30));
+    let long = format!("{}.{}.peak.", "n".repeat(24), "s".repeat(24));
     let addr = "[2001:db8:1111:2222:3333:4444:5555:6666]:53";
     let mut wide = zone("peak.", vec![server(&long, addr, Standing::Serves { serial: u32::MAX })], vec![]);
     wide.faults = vec![Fault::NotInZone { server: name(&long) }, Fault::MissingGlue { server: name(&long) }];

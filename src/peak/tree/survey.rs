@@ -50,6 +50,8 @@ pub(super) enum Lameness {
     Timeout,
     /// The network or the machine said no.
     Unreachable,
+    /// This machine has no socket left to ask it by.
+    NoSocket,
     /// What it sent is no DNS message.
     Malformed,
     /// It said so.
@@ -68,6 +70,7 @@ impl Lameness {
         match self {
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
+            Self::NoSocket => "no-socket",
             Self::Malformed => "malformed",
             Self::Code(Rcode::REFUSED) => "refused",
             Self::Code(Rcode::SERVFAIL) => "servfail",
@@ -84,6 +87,7 @@ impl Lameness {
         match self {
             Self::Timeout => "does not answer".to_owned(),
             Self::Unreachable => "cannot be reached".to_owned(),
+            Self::NoSocket => "could not be asked: no socket is left here".to_owned(),
             Self::Malformed => "answers with no DNS message".to_owned(),
             Self::Code(rcode) => format!("answers {rcode}"),
             Self::NotAuthoritative => "answers without authority".to_owned(),
@@ -177,6 +181,7 @@ pub(super) fn standing(apex: &Name, answer: &Result<Message, AskError>) -> Stand
         Ok(answer) => answer,
         Err(AskError::Timeout { .. }) => return Standing::Lame(Lameness::Timeout),
         Err(AskError::Io { .. } | AskError::NoQuestion { .. }) => return Standing::Lame(Lameness::Unreachable),
+        Err(AskError::NoSocket { .. }) => return Standing::Lame(Lameness::NoSocket),
         Err(AskError::Malformed { .. }) => return Standing::Lame(Lameness::Malformed),
     };
     if answer.header.rcode != Rcode::NOERROR {
