@@ -9,12 +9,14 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.query
+import dns.rdataclass
 import dns.rdatatype
 import dns.zone
 
+IN, NS = dns.rdataclass.IN, dns.rdatatype.NS
 port, apex, file = int(sys.argv[1]), dns.name.from_text(sys.argv[2]), sys.argv[3]
 zone = dns.zone.from_file(file, origin=apex, relativize=False)
-cuts = [name for name, node in zone.items() if name != apex and node.get_rdataset("IN", "NS")]
+cuts = [name for name, node in zone.items() if name != apex and node.get_rdataset(IN, NS)]
 wrong = asked = 0
 
 
@@ -43,8 +45,8 @@ for name, node in zone.items():
 for cut in cuts:
     asked += 1
     reply = ask(dns.name.from_text("below", cut), "A", False)
-    servers = reply.get_rrset(reply.authority, cut, "IN", "NS")
-    if reply.flags & dns.flags.AA or servers is None or servers.to_rdataset() != zone[cut].get_rdataset("IN", "NS"):
+    servers = reply.get_rrset(reply.authority, cut, IN, NS)
+    if reply.flags & dns.flags.AA or servers is None or servers.to_rdataset() != zone[cut].get_rdataset(IN, NS):
         wrong += 1
         print(f"{cut}: no referral: {reply}")
 
