@@ -9,6 +9,7 @@
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
 //! | [`threats`] | who must trust it |
+//! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -27,3 +28,5 @@ pub mod observability {}
 pub mod operations {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
+#[doc = include_str!("zones.md")]
+pub mod zones {}

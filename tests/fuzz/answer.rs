@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use funicular::model::zone::{Entry, Seed, Zone, Zones};
 use funicular::model::{Name, UnixSeconds};
-use funicular::peak::fuzz::{Desk, Transport, UDP_LIMIT};
+use funicular::peak::fuzz::{Desk, Handled, Transport, UDP_LIMIT};
 use funicular::wire::dns::{Message, Rcode, zonefile};
 
 use super::mutate::{self, Numbers};
 use super::{campaign, corpus};
 
 const TARGET: &str = "answer";
-const APEX: &str = "every.peak.";
+pub(crate) const APEX: &str = "every.peak.";
 /// A second of the zone's time has so many requests.
 const REQUESTS_A_SECOND: u64 = 1_000;
 const START: u64 = 1_800_000_000;
@@ -31,7 +31,7 @@ const TYPES: [u16; 24] =
     [1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 39, 41, 42, 43, 46, 64, 65, 249, 250, 251, 252, 253, 255, 257];
 
 /// The zone that the judges judge.
-fn zones() -> (Zones, Vec<Name>) {
+pub(crate) fn zones() -> (Zones, Vec<Name>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/every-type.zone");
     let apex: Name = APEX.parse().unwrap();
     let records = zonefile::parse(&std::fs::read_to_string(path).unwrap(), &apex).unwrap();
@@ -118,6 +118,7 @@ fn opt(numbers: &mut Numbers, octets: &mut Vec<u8>) {
 struct Seen {
     silent: u64,
     limited: u64,
+    apart: u64,
     truncated: u64,
     rcodes: [u64; 24],
     slowest: Duration,
@@ -144,24 +145,33 @@ pub(crate) fn hold_the_server() {
             let peer = peers[(count / 3 % 3) as usize];
             let (transport, desk) = &mut desks[(count % 3) as usize];
             let started = Instant::now();
-            let reply = desk.reply(octets, peer, now).map(<[u8]>::to_vec);
+            let handled = desk.handle(octets, peer, now);
             seen.slowest = seen.slowest.max(started.elapsed());
-            judge(octets, reply.as_deref(), *transport, &mut seen);
-            if let Some(reply) = reply {
-                assert_eq!(desk.reply(&reply, peer, now), None, "a reply is replied to");
+            judge(octets, handled, *transport, &mut seen);
+            if let Handled::Reply(reply) = handled {
+                let reply = reply.to_vec();
+                assert_eq!(desk.handle(&reply, peer, now), Handled::Silence, "a reply is replied to");
             }
         },
     );
     tell(&ran, &seen);
 }
 
-fn judge(request: &[u8], reply: Option<&[u8]>, transport: Transport, seen: &mut Seen) {
+fn judge(request: &[u8], handled: Handled<'_>, transport: Transport, seen: &mut Seen) {
     let is_request = request.len() >= HEADER && request[2] & 0x80 == 0;
-    let Some(reply) = reply else {
-        let limited = transport == Transport::LimitedUdp;
-        assert!(!is_request || limited, "a request without a reply");
-        *if is_request { &mut seen.limited } else { &mut seen.silent } += 1;
-        return;
+    let reply = match handled {
+        Handled::Reply(reply) => reply,
+        Handled::Silence => {
+            let limited = transport == Transport::LimitedUdp;
+            assert!(!is_request || limited, "a request without a reply");
+            *if is_request { &mut seen.limited } else { &mut seen.silent } += 1;
+            return;
+        }
+        Handled::Apart => {
+            assert!(is_request, "a reply is taken for a request");
+            seen.apart += 1;
+            return;
+        }
     };
     assert!(is_request, "a reply to no request");
     assert_eq!(reply[..2], request[..2], "another id");
@@ -206,6 +216,7 @@ fn tell(ran: &campaign::Ran, seen: &Seen) {
     for (code, count) in seen.rcodes.iter().enumerate().filter(|(_, count)| **count > 0) {
         println!("  {}: {count}", Rcode(code as u16));
     }
+    println!("  left to who takes time: {}", seen.apart);
     println!("  truncated: {}; slowest: {} us", seen.truncated, seen.slowest.as_micros());
     if ran.inputs > 10_000 {
         let met = |rcode: Rcode| seen.rcodes[usize::from(rcode.0)] > 0;

@@ -74,6 +74,25 @@ fn what_a_service_publishes_is_read_or_refused() {
 }
 
 #[test]
+fn nothing_made_up_passes_for_signed() {
+    hold("tsig", fuzz::tsig);
+}
+
+#[test]
+fn an_update_changes_a_zone_by_what_its_delta_says() {
+    let (zones, _) = answer::zones();
+    let zone = zones.zone(&answer::APEX.parse().unwrap()).unwrap().clone();
+    let mut changed = 0_u64;
+    hold("update", |octets| changed += u64::from(funicular::peak::fuzz::update(octets, &zone)));
+    println!("update: {changed} changed the zone");
+}
+
+#[test]
+fn the_state_of_a_zone_says_back_what_it_said() {
+    hold("zone_state", fuzz::zone_state);
+}
+
+#[test]
 fn the_server_answers_anything_by_the_rules() {
     answer::hold_the_server();
 }

@@ -32,7 +32,20 @@ impl Peak {
             .unwrap()
     }
 
-    /// The same, inside a namespace, at an address of its own.
+    /// The same, to be transferred by whoever asks on this machine.
+    pub(crate) fn giving_every_type_away() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("peak.yaml");
+        let zone = format!(
+            "{{ name: {APEX}, file: \"{}\", allow_transfer: [{{ prefix: 127.0.0.0/8 }}] }}",
+            zone_file().display()
+        );
+        std::fs::write(&config, format!("listen: 127.0.0.1:0\nzones: [{zone}]\n")).unwrap();
+        // Once it listens, it has read its configuration.
+        Self::started(command(&["--config", config.to_str().unwrap()])).unwrap()
+    }
+
+    /// The same as the first, inside a namespace, at an address of its own.
     pub(crate) fn serving_every_type_in(pod: &NetNs, listen: &str) -> Self {
         let mut command = command(&["--zone", &format!("{APEX}={}", zone_file().display()), "--listen", listen]);
         Self::of(pod.spawn(&mut command, &[]).unwrap()).unwrap()

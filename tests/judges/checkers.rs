@@ -101,3 +101,32 @@ fn named_checkzone_reads_the_file_as_we_do() {
     let said = text(&output);
     assert!(output.status.success() && said.lines().count() <= 2, "{said}");
 }
+
+#[test]
+fn a_transfer_of_ours_compiles_to_what_the_file_compiles_to() {
+    let peak = Peak::giving_every_type_away();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (transferred, ours, theirs) = (path("transferred"), path("ours"), path("theirs"));
+    let port = peak.addr.port().to_string();
+    let asked = ["@127.0.0.1", "-p", &port, APEX, "AXFR", "+noall", "+answer", "+onesoa"];
+    let Some(output) = judged("dig", &asked) else { return };
+    std::fs::write(&transferred, &output.stdout).unwrap();
+    let Some(checked) = judged("named-checkzone", &["-i", "local", APEX, &transferred]) else { return };
+    assert!(checked.status.success() && text(&checked).lines().count() <= 2, "{}", text(&checked));
+    for (from, to) in [(transferred.as_str(), &ours), (zone_file().to_str().unwrap(), &theirs)] {
+        let compiled = judged("named-compilezone", &["-i", "local", "-s", "full", "-o", to, APEX, from]).unwrap();
+        assert!(compiled.status.success(), "{}", text(&compiled));
+    }
+    // The order within a set is nobody's.
+    let lines = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_ascii_lowercase).collect();
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(lines(&ours), lines(&theirs));
+    if let Some(read) = judged("ldns-read-zone", &["-c", &transferred]) {
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    }
+}

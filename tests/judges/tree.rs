@@ -62,6 +62,22 @@ impl Hierarchy {
         self.servers.push(Peak::started(command).unwrap());
     }
 
+    /// The same, with transfers for everybody.
+    fn serve_openly(&mut self, last: u8, zones: &[(&str, &str)]) {
+        let mut config = format!("listen: {}\nzones:\n", self.at(last));
+        for (name, text) in zones {
+            let file = self.folder.path().join(format!("{last}-{name}"));
+            std::fs::write(&file, text.replace("IP", &self.network)).unwrap();
+            config += &format!(
+                "  - name: {name}\n    file: \"{}\"\n    allow_transfer: [{{ prefix: 127.0.0.0/8 }}]\n",
+                file.display()
+            );
+        }
+        let file = self.folder.path().join(format!("{last}.yaml"));
+        std::fs::write(&file, config).unwrap();
+        self.servers.push(Peak::started(command(&["--config", file.to_str().unwrap()])).unwrap());
+    }
+
     fn at(&self, last: u8) -> SocketAddr {
         format!("{}.{last}:{}", self.network, self.port).parse().unwrap()
     }
@@ -144,6 +160,22 @@ fn a_healthy_hierarchy_is_drawn_and_nothing_is_flagged() {
     assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(hierarchy.faults(), (0, vec![]));
+}
+
+#[test]
+fn where_transfers_are_allowed_every_zone_is_found() {
+    let mut hierarchy = Hierarchy::new();
+    for last in [1, 2] {
+        hierarchy.serve_openly(last, &[("shop.peak", SHOP)]);
+    }
+    for last in [3, 4] {
+        hierarchy.serve_openly(last, &[("east.shop.peak", EAST)]);
+    }
+    hierarchy.serve_openly(5, &[("west.shop.peak", WEST), ("deep.east.shop.peak", DEEP)]);
+    let output = hierarchy.tree(&["shop.peak"]);
+    let said = text(&output);
+    assert!(said.contains("│   └── deep.east.shop.peak.\n") && said.ends_with("\n4 zones, no faults\n"), "{said}");
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
