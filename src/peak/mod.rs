@@ -10,8 +10,11 @@ mod notify;
 mod peers;
 mod secondary;
 mod transfer;
+mod tree;
 mod update;
 mod zones;
+
+pub use dns::fuzz;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -41,7 +44,10 @@ use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    people: Option<People>,
     /// A zone to answer for, and its zone file (RFC 1035 §5); may be given several times.
     #[arg(long = "zone", value_name = "NAME=FILE", value_parser = zone_flag)]
     zones: Vec<ZoneSource>,
@@ -51,6 +57,13 @@ pub struct Args {
     /// A configuration file; flags win over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What people ask of a Peak that serves.
+#[derive(Debug, clap::Subcommand)]
+enum People {
+    /// Draw the hierarchy of zones below a server, and flag lame delegations, serial drift and missing glue.
+    Tree(tree::Args),
 }
 
 fn zone_flag(text: &str) -> Result<ZoneSource, String> {
@@ -68,6 +81,9 @@ fn zone_flag(text: &str) -> Result<ZoneSource, String> {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(People::Tree(args)) = &args.people {
+        return tree::run(args);
+    }
     let loaded = match configuration(&args) {
         Ok(loaded) => loaded,
         Err(faults) => {

@@ -51,12 +51,18 @@ pub(super) fn serve(
     }
 }
 
+/// Whether somebody may be waiting at this port for a reply: nobody at 0, and at the ports of echo, daytime, quote of the
+/// day, character generator and time somebody who answers anything, in whose name a loop could be started.
+#[inline]
+const fn may_be_asker(port: u16) -> bool {
+    !matches!(port, 0 | 7 | 13 | 17 | 19 | 37)
+}
+
 #[inline]
 fn answer(socket: &Shared, responder: &mut Responder, apart: &Apart, zones: &Zones, batch: &mut Batch, count: usize) {
     let (started, now) = (Instant::now(), clock::now());
     for slot in 0..count {
-        // From port 0 nobody can be waiting.
-        let Some(peer) = batch.peer(slot).filter(|peer| peer.port() != 0) else { continue };
+        let Some(peer) = batch.peer(slot).filter(|peer| may_be_asker(peer.port())) else { continue };
         let (message, length) = batch.datagram(slot);
         match responder.respond(zones, message, length, Asker { peer: peer.ip(), now }) {
             Outcome::Reply(octets) => batch.reply(slot, octets),

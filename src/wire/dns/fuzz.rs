@@ -137,7 +137,9 @@ pub fn tsig(octets: &[u8]) {
         }
     }
     let Ok(message) = Message::parse(octets) else { return };
-    let unsigned = message.additionals.iter().all(|record| record.rtype != Type::TSIG);
+    let sections = [&message.answers, &message.authorities, &message.additionals];
+    // Anywhere else than at the end, a signature is a fault (RFC 8945 §5.2), and signing does not mend it.
+    let unsigned = sections.into_iter().flatten().all(|record| record.rtype != Type::TSIG);
     if unsigned && octets.len() < 60_000 && message.additionals.len() < 60_000 {
         let mut signed = octets.to_vec();
         let _ = Asking::sign(&key, &mut signed, NOW);
