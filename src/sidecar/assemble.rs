@@ -98,6 +98,7 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
         stand_ins,
         secrets: Arc::clone(&secrets),
         identity: config.identity.as_ref().map(|identity| material::identity(identity, &report)).transpose()?,
+        tunnels: Arc::new(report.pool()),
         limits: limits(&config.outbound),
         report: report.clone(),
     };

@@ -42,6 +42,7 @@ fn header(service: &Name, picked: &Picked, client_port: u16, credential: &Creden
         destination: picked.destination_v6(),
         authority: Some(service.clone()),
         token: Some(TokenOctets(credential.octets())),
+        token_reference: None,
         generation: Some(picked.generation()),
     };
     header.encode(&mut octets)?;
