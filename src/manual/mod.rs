@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`architecture`] | who wants to change Funicular, or to know how a call travels |
 //! | [`addressing`] | who publishes a service: spaces and rules |
+//! | [`tunnel`] | who wants to speak it, or to know what a call costs |
 //! | [`init`] | who prepares a pod's network |
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
@@ -27,3 +28,5 @@ pub mod observability {}
 pub mod operations {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
+#[doc = include_str!("tunnel.md")]
+pub mod tunnel {}

@@ -325,11 +325,7 @@ impl First {
 }
 
 impl<S: OverTcp, P: Party> AsyncRead for Tunnel<S, P> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let tunnel = self.get_mut();
         tunnel.renew();
         if tunnel.promised == 0 && !tunnel.unsaid.is_empty() && tunnel.poll_unsaid(context)?.is_ready() {

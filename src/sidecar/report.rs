@@ -120,8 +120,10 @@ impl Report {
             ),
             verdicts: registry.counters("funicular_token_verdicts_total", "Tokens of callers accepted, by how."),
             signed: registry.counter("funicular_tokens_signed_total", "Tokens signed for services called."),
-            streams: registry
-                .counters("funicular_tunnel_streams_total", "Streams opened in tunnels to servers, by how they came by one."),
+            streams: registry.counters(
+                "funicular_tunnel_streams_total",
+                "Streams opened in tunnels to servers, by how they came by one.",
+            ),
             idle_tunnels: registry.gauges("funicular_tunnels_idle", "Tunnels that carry no stream just now."),
             connect_seconds: registry.histogram(
                 "funicular_connect_seconds",

@@ -264,7 +264,12 @@ async fn malformed_frames_end_their_own_tunnel_alone_each_for_its_own_reason() {
             std::io::ErrorKind::ConnectionReset
         );
         let broken = format!("funicular_connections_broken_total{{direction=\"inbound\",reason=\"{reason}\"}}");
-        within(async { while !inbound.registry.text().contains(&broken) { tokio::task::yield_now().await } }).await;
+        within(async {
+            while !inbound.registry.text().contains(&broken) {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
         hears(&mut good, &mut good_server, "still here").await;
     }
 }

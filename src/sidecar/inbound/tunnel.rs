@@ -150,7 +150,9 @@ pub(super) struct Reported {
 enum Next {
     Begins,
     /// Nothing more comes: the caller has ended the tunnel, or we are about to.
-    Over { ended: bool },
+    Over {
+        ended: bool,
+    },
 }
 
 impl Inbound {

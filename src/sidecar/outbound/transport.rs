@@ -17,9 +17,9 @@ use std::net::{Ipv6Addr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::authenticate::Credential;
 use self::pool::{Bundle, Pool};
 use self::tunnel::Lent;
+use super::authenticate::Credential;
 use super::pick::{Candidates, Picked};
 use crate::model::Name;
 use crate::model::ssa::TokenMode;

@@ -58,12 +58,10 @@ pub fn frames(octets: &[u8]) {
     let whole = said(octets, octets.len());
     for piece in [1, 2, 3, 5, 7, 64] {
         let cut = said(octets, piece);
-        assert_eq!((&cut.content, &cut.tokens, cut.ended, cut.fault), (
-            &whole.content,
-            &whole.tokens,
-            whole.ended,
-            whole.fault
-        ));
+        assert_eq!(
+            (&cut.content, &cut.tokens, cut.ended, cut.fault),
+            (&whole.content, &whole.tokens, whole.ended, whole.fault)
+        );
         assert!(cut.fault.is_some() || cut.understood == whole.understood);
     }
 }

@@ -164,13 +164,17 @@ impl Pool {
             let mut shelves = self.shelves.lock();
             let Shelves { of, count } = &mut *shelves;
             for shelf in of.values_mut() {
-                let (good, bad): (VecDeque<_>, Vec<_>) = shelf.drain(..).map(|mut idle| (idle.is_good(now), idle)).fold(
-                    (VecDeque::new(), Vec::new()),
-                    |(mut good, mut bad), (is_good, idle)| {
-                        if is_good { good.push_back(idle) } else { bad.push(idle) }
+                let (good, bad): (VecDeque<_>, Vec<_>) = shelf
+                    .drain(..)
+                    .map(|mut idle| (idle.is_good(now), idle))
+                    .fold((VecDeque::new(), Vec::new()), |(mut good, mut bad), (is_good, idle)| {
+                        if is_good {
+                            good.push_back(idle)
+                        } else {
+                            bad.push(idle)
+                        }
                         (good, bad)
-                    },
-                );
+                    });
                 *shelf = good;
                 *count -= bad.len();
                 unfit.extend(bad);
