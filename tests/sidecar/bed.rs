@@ -26,7 +26,7 @@ use funicular::sidecar::inbound::{Inbound, Policy};
 use funicular::sidecar::original::OriginalDst;
 use funicular::sidecar::outbound::authenticate::Tokens;
 use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
-use funicular::sidecar::outbound::{Identity, Limits, Outbound};
+use funicular::sidecar::outbound::{Identity, Limits, Outbound, Sources};
 use funicular::sidecar::report::Report;
 use funicular::sidecar::resolve::{ResolveError, Service};
 use funicular::sidecar::stub::StandIns;
@@ -221,6 +221,7 @@ impl OutboundBed {
             secrets: Arc::default(),
             identity: Some(Identity { tokens, tls: authority.client() }),
             tunnels: Arc::new(report.pool()),
+            sources: Sources::default(),
             limits,
             report,
         };

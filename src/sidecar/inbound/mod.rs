@@ -251,7 +251,8 @@ impl Inbound {
         // Whatever becomes of it before it is carried, the caller is to see a failure, at once.
         copy::reset_on_drop(&tcp);
         let entry = tokio::select! {
-            entry = self.let_in(tcp, client, &mut reported.line) => entry,
+            // In a box, so that a connection that lasts does not keep room for how it came in.
+            entry = Box::pin(self.let_in(tcp, client, &mut reported.line)) => entry,
             () = watch.forced() => return,
         };
         match entry {

@@ -213,7 +213,7 @@ impl Inbound {
     ) -> bool {
         let Reported { mut line, .. } = reported;
         let entered = tokio::select! {
-            entered = self.let_stream_in(accepted, allowance, &mut line) => entered,
+            entered = Box::pin(self.let_stream_in(accepted, allowance, &mut line)) => entered,
             () = watch.forced() => return false,
         };
         let application = match entered {

@@ -29,6 +29,7 @@ use self::authenticate::{Credential, NoCredential, Tokens};
 use self::pick::{Candidates, InForce, NoCandidate, Picked};
 use self::recognise::{Called, Recognised, Unrecognised};
 use self::source::NoRoute;
+pub use self::source::Sources;
 use self::transport::pool::Pool;
 use self::transport::tunnel::Lent;
 use self::transport::{AttemptError, Call, Mode, ModeUnsupported, Remote, Way};
@@ -81,6 +82,8 @@ pub struct Outbound {
     pub identity: Option<Identity>,
     /// Tunnels that are free.
     pub tunnels: Arc<Pool>,
+    /// Where connections come from.
+    pub sources: Sources,
     /// How connections are made.
     pub limits: Limits,
     /// Where everything is counted.
@@ -183,7 +186,8 @@ impl Outbound {
         let (mut early, mut may_reuse) = (Vec::new(), true);
         loop {
             let connected = tokio::select! {
-                connected = self.connect(&app, client, may_reuse, &mut line) => connected,
+                // In a box, so that a connection that lasts does not keep room for how it came about.
+                connected = Box::pin(self.connect(&app, client, may_reuse, &mut line)) => connected,
                 () = watch.forced() => return,
             };
             let connected = match connected {
@@ -208,7 +212,15 @@ impl Outbound {
     ) -> Result<Transferred, Untaken> {
         match connected {
             Connected::Service(Remote::Tunnel(lent)) => self.transfer_in_tunnel(*lent, app, early, watch).await,
-            Connected::Service(Remote::Pp2(stream)) => Ok(copy::both_ways(app, *stream, early, told(watch)).await),
+            Connected::Service(Remote::Pp2(stream, header)) => {
+                let mut first = header;
+                let header_octets = first.len() as u64;
+                first.extend(early);
+                first_bytes(app, &mut first).await;
+                let mut transferred = copy::both_ways(app, *stream, first, told(watch)).await;
+                transferred.sent_bytes = transferred.sent_bytes.saturating_sub(header_octets);
+                Ok(transferred)
+            }
             Connected::Service(Remote::Plain(tcp)) | Connected::Legacy(tcp) => {
                 Ok(copy::both_ways(app, tcp, early, told(watch)).await)
             }
@@ -290,7 +302,7 @@ impl Outbound {
         let way = self.way(transport::mode(token_mode)?, called, now)?;
         // The prefixes of a service are reached by one route, or the transport will notice.
         let toward = called.service.space.prefixes()[0].network();
-        let source = source::toward(toward, self.limits.mark)?;
+        let source = self.sources.toward(toward, self.limits.mark)?;
         let mut candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
         let mut last = None;
         while Instant::now() < deadline {
@@ -368,7 +380,7 @@ impl Connected {
     fn carriage(&self) -> Carriage {
         match self {
             Self::Service(Remote::Tunnel(_)) => Carriage::Tunnel,
-            Self::Service(Remote::Pp2(_)) => Carriage::Pp2,
+            Self::Service(Remote::Pp2(..)) => Carriage::Pp2,
             Self::Service(Remote::Plain(_)) => Carriage::Plain,
             Self::Legacy(_) => Carriage::Legacy,
         }
@@ -378,6 +390,18 @@ impl Connected {
 /// The server closed the tunnel without having taken the stream: what the application has said so far.
 struct Untaken {
     content: Vec<u8>,
+}
+
+/// How much of the application's first bytes goes with a header.
+const FIRST_BYTES: usize = 16 * 1024;
+
+/// Puts what the application has said already behind `octets`; waits for nothing but the news of it.
+async fn first_bytes(app: &TcpStream, octets: &mut Vec<u8>) {
+    tokio::task::yield_now().await;
+    octets.reserve(FIRST_BYTES);
+    // An end, a failure, or nothing yet: whoever carries the connection on will see it as well.
+    let _ = app.try_read_buf(octets);
+    octets.shrink_to_fit();
 }
 
 async fn told(watch: &mut Watch) -> Stop {

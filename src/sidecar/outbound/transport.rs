@@ -83,8 +83,8 @@ pub enum Way<'a> {
 pub enum Remote {
     /// A tunnel with a stream open; its header goes with the first bytes.
     Tunnel(Box<Lent>),
-    /// Behind TLS; the header has been sent.
-    Pp2(Box<ClientStream>),
+    /// Behind TLS, and the header that is to go first.
+    Pp2(Box<ClientStream>, Vec<u8>),
     /// As it is.
     Plain(TcpStream),
 }
@@ -95,7 +95,7 @@ impl Remote {
     pub fn destination(&self) -> Option<SocketAddr> {
         match self {
             Self::Tunnel(lent) => Some(SocketAddr::V6(lent.destination())),
-            Self::Pp2(_) | Self::Plain(_) => None,
+            Self::Pp2(..) | Self::Plain(_) => None,
         }
     }
 }
