@@ -76,7 +76,7 @@ pub struct Link {
 pub enum Action {
     /// They are ours: every address of the prefix is this host's (AnyIP).
     Local {
-        /// Normally [`LOOPBACK`].
+        /// Normally [`LOOPBACK`](super::LOOPBACK).
         device: String,
     },
     /// They go to the next hop, or straight to the device's link.
@@ -154,7 +154,7 @@ pub struct Rule {
     pub family: Family,
     /// Smaller is asked first; the main table stands at 32766.
     pub priority: u32,
-    /// Only packets that came in here; [`LOOPBACK`] means those that this host sends.
+    /// Only packets that came in here; [`LOOPBACK`](super::LOOPBACK) means those that this host sends.
     pub input: Option<String>,
     /// Only packets to here.
     pub to: Option<IpNet>,
