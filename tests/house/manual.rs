@@ -81,6 +81,32 @@ fn the_manual_names_no_label_that_no_metric_has() {
     assert!(!declares("labels! { enum How: \"how\" { } }", "verdict"));
 }
 
+/// Where the manual says what to do about refusals.
+const REFUSALS: &str = "src/manual/operations.md";
+
+/// Words of several parts between backticks in the first column of tables; `hello-…` stands for many and is passed over.
+fn documented_reasons(chapter: &str) -> BTreeSet<&str> {
+    let cells = chapter.lines().filter(|line| line.starts_with("| `")).filter_map(|row| row.split('|').nth(1));
+    let reasons = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    reasons
+        .filter(|reason| reason.contains('-') && reason.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+        .collect()
+}
+
+#[test]
+fn the_manual_explains_no_refusal_that_cannot_happen() {
+    let mut sources = Vec::new();
+    super::sources(&super::top().join("src"), &mut sources);
+    let texts: Vec<String> = sources.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let chapter = fs::read_to_string(super::top().join(REFUSALS)).unwrap();
+    let reasons = documented_reasons(&chapter);
+    let happens = |reason: &str| texts.iter().any(|text| without_tests(text).contains(&format!("\"{reason}\"")));
+    assert!(reasons.contains("token-expired") && reasons.len() > 20, "only {reasons:?} were found");
+    let strange: Vec<_> = reasons.into_iter().filter(|reason| !happens(reason)).collect();
+    assert!(strange.is_empty(), "{REFUSALS} names {strange:?}");
+    assert!(documented_reasons("| `a-b`, `c-…` | `d-e` |").iter().eq(&["a-b"]));
+}
+
 #[test]
 fn names_are_found_where_they_stand_whole() {
     let source = "x(\"funicular_a_total\", \"funicular_b\"); \"funicular_c{x}\" funicular_d";
