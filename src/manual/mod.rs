@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`architecture`] | who wants to change Funicular, or to know how a call travels |
 //! | [`addressing`] | who publishes a service: spaces and rules |
+//! | [`ssa`] | who writes another program that computes or checks addresses |
 //! | [`init`] | who prepares a pod's network |
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
@@ -27,6 +28,8 @@ pub mod init {}
 pub mod observability {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[doc = include_str!("ssa.md")]
+pub mod ssa {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
 #[doc = include_str!("tunnel.md")]
