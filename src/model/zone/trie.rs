@@ -144,8 +144,11 @@ impl<T: Named> Trie<T> {
     }
 }
 
+#[inline]
 fn is_named<T: Named>(item: &T, octets: &[u8]) -> bool {
-    item.name().wire().eq_ignore_ascii_case(octets)
+    // Nearly all names are in lower case on both sides, and then the octets themselves are equal.
+    let name = item.name().wire();
+    name == octets || name.eq_ignore_ascii_case(octets)
 }
 
 impl<T> Branch<T> {
