@@ -97,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let sources = sources(&loaded.value, args.zones)?;
     let Some(served) = first_zones(&sources) else { return Ok(ExitCode::FAILURE) };
+    process::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&loaded, &sources, served, logging))?;
     Ok(ExitCode::SUCCESS)

@@ -133,7 +133,10 @@ impl Responder {
             }
             None => return Outcome::Silence,
         };
-        if query.qtype == Type::IXFR.0 || (query.qtype == Type::AXFR.0 && self.proto == Proto::Tcp) {
+        // One comparison: the two types are neighbours. Over UDP there is no AXFR (RFC 5936 §4.2).
+        if matches!(Type(query.qtype), Type::IXFR | Type::AXFR)
+            && (query.qtype == Type::IXFR.0 || self.proto == Proto::Tcp)
+        {
             return Outcome::Apart;
         }
         let (edns, genuine) = match query.edns {

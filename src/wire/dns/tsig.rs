@@ -207,7 +207,7 @@ struct Tsig {
     fudge: u16,
     mac: Vec<u8>,
     original_id: u16,
-    error: Rcode,
+    code: Rcode,
     other: Vec<u8>,
 }
 
@@ -221,13 +221,13 @@ impl Tsig {
         let fudge = data.u16()?;
         let mac_octets = usize::from(data.u16()?);
         let mac = data.take(mac_octets)?.to_vec();
-        let (original_id, error) = (data.u16()?, Rcode(data.u16()?));
+        let (original_id, code) = (data.u16()?, Rcode(data.u16()?));
         let other_octets = usize::from(data.u16()?);
         let other = data.take(other_octets)?.to_vec();
         if class != Class::ANY.0 || ttl != 0 || !data.is_empty() {
             return Err(TsigError::Form);
         }
-        Ok(Self { key, algorithm, time, fudge, mac, original_id, error, other })
+        Ok(Self { key, algorithm, time, fudge, mac, original_id, code, other })
     }
 
     /// Adds the record to a message that has none.
@@ -241,7 +241,7 @@ impl Tsig {
             &mac_octets.to_be_bytes(),
             &self.mac,
             &self.original_id.to_be_bytes(),
-            &self.error.0.to_be_bytes(),
+            &self.code.0.to_be_bytes(),
             &other_octets.to_be_bytes(),
             &self.other,
         ]
@@ -269,7 +269,7 @@ impl Tsig {
         variables.extend_from_slice(&[0; 4]);
         variables.extend_from_slice(algorithm.wire());
         variables.extend_from_slice(&timers);
-        variables.extend_from_slice(&self.error.0.to_be_bytes());
+        variables.extend_from_slice(&self.code.0.to_be_bytes());
         variables.extend_from_slice(&(self.other.len() as u16).to_be_bytes());
         variables.extend_from_slice(&self.other);
         variables
@@ -347,7 +347,7 @@ impl Chain {
         context.sign()
     }
 
-    fn sign(&mut self, message: &mut Vec<u8>, now: UnixSeconds, error: Rcode, other: Vec<u8>) {
+    fn sign(&mut self, message: &mut Vec<u8>, now: UnixSeconds, code: Rcode, other: Vec<u8>) {
         let mut tsig = Tsig {
             key: self.key.name.clone(),
             algorithm: algorithm_name(self.key.algorithm),
@@ -355,7 +355,7 @@ impl Chain {
             fudge: FUDGE,
             mac: Vec::new(),
             original_id: message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id)),
-            error,
+            code,
             other,
         };
         tsig.mac = self.mac(&[message], &tsig).as_ref().to_vec();
@@ -451,7 +451,7 @@ impl Refused {
     /// Puts the record that says why onto the refusal, signed where the request's signature held (RFC 8945 §5.3.2).
     pub fn sign(&mut self, reply: &mut Vec<u8>, now: UnixSeconds) {
         let Some(tsig) = &self.tsig else { return };
-        let (error, other) = match self.cause {
+        let (code, other) = match self.cause {
             TsigError::Key => (Rcode::BADKEY, Vec::new()),
             TsigError::Time { .. } => (Rcode::BADTIME, now.0.to_be_bytes()[2..].to_vec()),
             TsigError::Truncated => (Rcode::BADTRUNC, Vec::new()),
@@ -465,8 +465,8 @@ impl Refused {
         };
         match &mut self.chain {
             // RFC 8945 §5.2.3: the asker's own time, so that it can check the signature.
-            Some(session) => session.0.sign(reply, UnixSeconds(tsig.time), error, other),
-            None => Tsig { mac: Vec::new(), error, other, ..tsig.clone() }.append(reply),
+            Some(session) => session.0.sign(reply, UnixSeconds(tsig.time), code, other),
+            None => Tsig { mac: Vec::new(), code, other, ..tsig.clone() }.append(reply),
         }
     }
 }
@@ -541,16 +541,16 @@ impl Asking {
             self.pending.push(message.clone());
             return Ok(message);
         };
-        if tsig.error != Rcode::NOERROR && tsig.mac.is_empty() {
-            return Err(TsigError::Peer(tsig.error));
+        if tsig.code != Rcode::NOERROR && tsig.mac.is_empty() {
+            return Err(TsigError::Peer(tsig.code));
         }
         if !self.chain.fits(&tsig) {
             return Err(TsigError::Key);
         }
         let messages: Vec<&[u8]> = self.pending.iter().map(Vec::as_slice).chain([&message[..]]).collect();
         self.chain.check(&messages, &tsig, now)?;
-        if tsig.error != Rcode::NOERROR {
-            return Err(TsigError::Peer(tsig.error));
+        if tsig.code != Rcode::NOERROR {
+            return Err(TsigError::Peer(tsig.code));
         }
         self.pending.clear();
         self.chain.prior = tsig.mac;

@@ -98,7 +98,7 @@ fn a_time_is_accepted_up_to_the_fudge_and_refused_beyond_it_signed_with_our_time
     refused.sign(&mut reply, server_now);
     let (_, tsig) = split(&reply).unwrap();
     let tsig = tsig.unwrap();
-    assert_eq!((tsig.time, tsig.error, tsig.other), (NOW.0, Rcode::BADTIME, server_now.0.to_be_bytes()[2..].to_vec()));
+    assert_eq!((tsig.time, tsig.code, tsig.other), (NOW.0, Rcode::BADTIME, server_now.0.to_be_bytes()[2..].to_vec()));
     assert_eq!(asking.verify(&reply, NOW), Err(TsigError::Peer(Rcode::BADTIME)));
 }
 
@@ -117,7 +117,7 @@ fn a_wrong_secret_an_unknown_key_and_another_algorithm_are_refused_without_a_sig
         let mut reply = reply_to(&refused.message);
         refused.sign(&mut reply, NOW);
         let (_, tsig) = split(&reply).unwrap();
-        assert_eq!(tsig.map(|tsig| (tsig.mac, tsig.error)), Some((Vec::new(), code)));
+        assert_eq!(tsig.map(|tsig| (tsig.mac, tsig.code)), Some((Vec::new(), code)));
         assert_eq!(asking.verify(&reply, NOW), Err(TsigError::Peer(code)));
     }
 }
