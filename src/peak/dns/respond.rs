@@ -14,8 +14,8 @@ use crate::model::UnixSeconds;
 use crate::model::zone::{Answer, End, Key, Zone, Zones};
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
-use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns};
-use crate::wire::dns::{Class, Rcode, Type};
+use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns, QueryError};
+use crate::wire::dns::{Class, Opcode, Rcode, Type};
 
 /// The largest message over TCP (RFC 1035 §4.2.2).
 const TCP_LIMIT: usize = 65_535;
@@ -81,6 +81,17 @@ pub(super) struct Asker {
     pub(super) now: UnixSeconds,
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    /// The reply stands in the place of the request, so many octets of it.
+    Reply(usize),
+    /// There must be no reply.
+    Silence,
+    /// It is no plain question: an update, a notice, a transfer, or signed.
+    Apart,
+}
+
 /// How a question is answered.
 enum Verdict<'z> {
     Code(Rcode),
@@ -101,24 +112,33 @@ impl Responder {
         }
     }
 
-    /// Answers the request that is the first `length` octets of `message`, over it; gives the reply's octets, 0 when
-    /// there must be no reply.
+    /// Answers the request that is the first `length` octets of `message`, over it. A request that is no plain question
+    /// is left as it is.
     #[inline]
-    pub(super) fn respond(&mut self, zones: &Zones, message: &mut [u8], length: usize, asker: Asker) -> usize {
+    pub(super) fn respond(&mut self, zones: &Zones, message: &mut [u8], length: usize, asker: Asker) -> Outcome {
         let ipv6 = matches!(asker.peer, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_none());
         let query = match message.get(..length).map(Query::parse) {
             Some(Ok(query)) => query,
+            Some(Err(QueryError::Opcode(Opcode::NOTIFY | Opcode::UPDATE) | QueryError::Signed)) => {
+                return Outcome::Apart;
+            }
             Some(Err(error)) => {
                 let Some(rcode) = error.rcode() else {
                     self.tally.silent();
-                    return 0;
+                    return Outcome::Silence;
                 };
                 let octets = refuse(message, rcode);
                 self.tally.answered(&Counted { zone: None, ipv6, qtype: 0, rcode, octets: (length, octets) });
-                return octets;
+                return Outcome::Reply(octets);
             }
-            None => return 0,
+            None => return Outcome::Silence,
         };
+        // One comparison: the two types are neighbours. Over UDP there is no AXFR (RFC 5936 §4.2).
+        if matches!(Type(query.qtype), Type::IXFR | Type::AXFR)
+            && (query.qtype == Type::IXFR.0 || self.proto == Proto::Tcp)
+        {
+            return Outcome::Apart;
+        }
         let (edns, genuine) = match query.edns {
             Some(asked) => {
                 let (edns, genuine) = self.edns(&asked, asker);
@@ -137,7 +157,7 @@ impl Responder {
         let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), asker) };
         if ruling == Ruling::Drop {
             self.tally.limited();
-            return 0;
+            return Outcome::Silence;
         }
         let turn = self.turn();
         let mut reply = Reply::new(message, &query, limit, edns);
@@ -152,7 +172,7 @@ impl Responder {
         if self.log.takes(turn) {
             log_query(&message[..octets], &query, asker, rcode);
         }
-        octets
+        Outcome::Reply(octets)
     }
 
     /// What is to be done with the answer, where answers are limited.
@@ -192,7 +212,9 @@ impl Responder {
         };
         self.key.0.set(zones.seed(), name);
         match zones.find(&self.key.0, query.qtype) {
-            Some(zone) => Verdict::Zone(zone),
+            Some(zone) if zone.is_known() => Verdict::Zone(zone),
+            // A secondary's before the first transfer, or expired.
+            Some(_) => Verdict::Code(Rcode::SERVFAIL),
             None => Verdict::Code(Rcode::REFUSED),
         }
     }
@@ -295,12 +317,26 @@ mod tests {
         Responder::new(&shared, proto, rate, 1, Tallies::default().worker(proto))
     }
 
-    fn answered(responder: &mut Responder, zones: &Zones, request: &[u8]) -> Vec<u8> {
+    /// The reply, empty when there is none; none when the request is no plain question.
+    fn handled(responder: &mut Responder, zones: &Zones, request: &[u8]) -> Option<Vec<u8>> {
         let mut message = request.to_vec();
         message.resize(ROOM.max(request.len()), 0xEE);
-        let octets = responder.respond(zones, &mut message, request.len(), Asker { peer: PEER, now: UnixSeconds(9) });
-        message.truncate(octets);
-        message
+        match responder.respond(zones, &mut message, request.len(), Asker { peer: PEER, now: UnixSeconds(9) }) {
+            Outcome::Reply(octets) => {
+                message.truncate(octets);
+                Some(message)
+            }
+            Outcome::Silence => Some(Vec::new()),
+            Outcome::Apart => {
+                assert_eq!(message[..request.len()], *request, "whoever handles it needs it as it came");
+                None
+            }
+        }
+    }
+
+    /// The reply to a plain question; empty when there is none.
+    fn answered(responder: &mut Responder, zones: &Zones, request: &[u8]) -> Vec<u8> {
+        handled(responder, zones, request).unwrap()
     }
 
     fn request(name: &str, rtype: Type, options: Vec<EdnsOption>) -> Vec<u8> {
@@ -345,6 +381,39 @@ mod tests {
         assert!((800..1_200).contains(&taken(10)));
     }
 
+    #[test]
+    fn what_is_no_plain_question_is_left_to_others() {
+        let (mut udp, mut tcp) = (responder(Proto::Udp, None), responder(Proto::Tcp, None));
+        let mut signed = request("shop.peak.", Type::SOA, vec![]);
+        let key = crate::wire::dns::tsig::Key::new(&"k.".parse().unwrap(), "hmac-sha256".parse().unwrap(), &[1; 32]);
+        let _ = crate::wire::dns::tsig::Asking::sign(&Arc::new(key.unwrap()), &mut signed, UnixSeconds(9));
+        let operation = |opcode: u8| {
+            let mut octets = request("shop.peak.", Type::SOA, vec![]);
+            octets[2] |= opcode << 3;
+            octets
+        };
+        let ixfr = request("shop.peak.", Type::IXFR, vec![]);
+        for request in [&signed, &operation(4), &operation(5), &ixfr] {
+            assert_eq!(handled(&mut udp, &zones(), request), None);
+            assert_eq!(handled(&mut tcp, &zones(), request), None);
+        }
+        let axfr = request("shop.peak.", Type::AXFR, vec![]);
+        assert_eq!(handled(&mut tcp, &zones(), &axfr), None);
+        let refused = Message::parse(&answered(&mut udp, &zones(), &axfr)).unwrap();
+        assert_eq!(refused.header.rcode, Rcode::REFUSED, "there is no AXFR over UDP (RFC 5936 §4.2)");
+    }
+
+    #[test]
+    fn a_zone_whose_contents_are_unknown_is_a_failure_of_ours_and_no_answer() {
+        let mut zones = zones();
+        zones.insert(Arc::new(Zone::unknown("gone.peak.".parse().unwrap(), Seed(3))));
+        for name in ["gone.peak.", "www.gone.peak."] {
+            let reply = answered(&mut responder(Proto::Udp, None), &zones, &request(name, Type::A, vec![]));
+            let reply = Message::parse(&reply).unwrap();
+            assert_eq!((reply.header.rcode, reply.header.authoritative), (Rcode::SERVFAIL, false));
+        }
+    }
+
     fn any_request() -> impl Strategy<Value = Vec<u8>> {
         const NAMES: [&str; 7] = [
             "shop.peak.",
@@ -380,7 +449,7 @@ mod tests {
         fn every_reply_is_a_reply(octets in any_request(), over_tcp: bool) {
             let proto = if over_tcp { Proto::Tcp } else { Proto::Udp };
             let (mut responder, zones) = (responder(proto, None), zones());
-            let reply = answered(&mut responder, &zones, &octets);
+            let Some(reply) = handled(&mut responder, &zones, &octets) else { return Ok(()) };
             if octets.len() < HEADER || octets[2] & 0x80 != 0 {
                 prop_assert!(reply.is_empty());
                 return Ok(());
@@ -389,7 +458,7 @@ mod tests {
             prop_assert_eq!(&reply[..2], &octets[..2]);
             prop_assert!(reply[2] & 0x80 != 0);
             prop_assert!(Message::parse(&reply).is_ok(), "{:?}", reply);
-            prop_assert!(answered(&mut responder, &zones, &reply).is_empty());
+            prop_assert_eq!(handled(&mut responder, &zones, &reply), Some(Vec::new()));
         }
     }
 }
