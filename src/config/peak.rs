@@ -27,6 +27,8 @@ section! {
         workers: Option<u16>,
         /// What the server puts up with over TCP.
         tcp: Tcp,
+        /// How much one network is sent over UDP.
+        rate_limit: RateLimit,
         /// Where Peak can be asked how it is. None: nowhere.
         admin: Option<Admin>,
         /// What is logged, and how.
@@ -53,6 +55,18 @@ section! {
         connections_per_peer: u32 = "256",
         /// How long a connection may go without a whole question, and a reply without being taken.
         idle: Duration = "10s",
+    }
+}
+
+section! {
+    /// How much one network (24 bits of IPv4, 56 of IPv6) is sent over UDP, so that the server is no use against those
+    /// in whose name others ask. Who shows a cookie of this server is not limited.
+    pub struct RateLimit {
+        /// Answers a second of one kind, for each worker. 0: as many as are asked for, which is right where nobody
+        /// from outside can ask.
+        per_second: u32 = "0",
+        /// Every so manieth answer beyond is sent empty with TC, so that true askers come again over TCP; 0: none.
+        slip: u16 = "2",
     }
 }
 

@@ -19,12 +19,16 @@ use crate::config::peak::Peak;
 use crate::config::{self, Loaded, Sources};
 use crate::model::Name;
 use crate::model::zone::{Seed, Zones};
+use crate::net::listen;
+use crate::ops::admin::{self, Audience, Reply, Shown};
+use crate::ops::drain::Drain;
 use crate::ops::logging::{self, Format, Logging};
-use crate::ops::metrics::Registry;
+use crate::ops::metrics::{Counters, Registry};
+use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
-use crate::ops::{drain::Drain, entropy, ready::Ready};
-use dns::{Limits, Served, Server, Tallies, TcpLimits};
-use zones::ZoneSource;
+use crate::ops::{entropy, process};
+use dns::{Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
+use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
@@ -126,19 +130,38 @@ fn first_zones(sources: &[ZoneSource]) -> Option<Served> {
 async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, logging: Logging) -> anyhow::Result<()> {
     let peak = &loaded.value;
     let mut signals = Signals::catch().context("cannot catch signals")?;
-    let (ready, drain) = (Ready::new(), Drain::new());
+    let (ready, drain, metrics, tallies) = (Ready::new(), Arc::new(Drain::new()), Registry::new(), Tallies::default());
     let listening = ready.task("dns-listening");
-    let tallies = Tallies::default();
-    let server = Server::start(peak.listen, &served, limits(peak), &tallies)?;
-    let metrics = Registry::new();
+    let reloads = zones::register(&metrics, &served);
+    let log = QueryLog::default();
+    let server = Server::start(peak.listen, &served, limits(peak), &tallies, &log)?;
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
+    process::register(&metrics);
+    let shown = Shown {
+        ready: ready.clone(),
+        metrics,
+        logging,
+        config: {
+            let effective = loaded.effective();
+            move || effective.clone()
+        },
+        drain: {
+            let drain = Arc::clone(&drain);
+            move || drain.begin()
+        },
+    };
+    start_admin(peak.admin.as_ref(), shown, &served, log)?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
-    let _ = (&logging, &drain);
+    let mut stopping = drain.watch();
     loop {
-        match signals.next().await {
-            Wish::Reload => reload(sources, &served).await,
+        let wish = tokio::select! {
+            wish = signals.next() => wish,
+            () = stopping.graceful() => Wish::Stop,
+        };
+        match wish {
+            Wish::Reload => reload(sources, &served, &reloads).await,
             Wish::Stop => break,
         }
     }
@@ -146,6 +169,42 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     tracing::info!("stopping");
     server.stop();
     Ok(())
+}
+
+/// Serves the admin port and the port for metrics and health, where they are configured.
+fn start_admin<C, D>(
+    admin: Option<&config::common::Admin>,
+    shown: Shown<C, D>,
+    served: &Served,
+    log: QueryLog,
+) -> anyhow::Result<()>
+where
+    C: Fn() -> serde_json::Value + Send + Sync + 'static,
+    D: Fn() + Send + Sync + 'static,
+{
+    let Some(admin) = admin else { return Ok(()) };
+    let listen = |addr: SocketAddr| listen::tcp(addr).with_context(|| format!("cannot listen on {addr}"));
+    let health = admin::health(&shown.ready, &shown.metrics);
+    let metrics = listen(admin.metrics)?;
+    let everything = listen(admin.listen)?;
+    tracing::info!(admin = %everything.local_addr()?, metrics = %metrics.local_addr()?, "admin ports are open");
+    let served = Arc::clone(served);
+    let routes = admin::routes(shown)
+        .get("/zones", move |_| Reply::json(&zones::list(&served.load())))
+        .post("/query-log", move |query| set_query_log(&log, query.value("every").as_deref()));
+    let audience = if admin.listen.ip().is_loopback() { Audience::Loopback } else { Audience::Network };
+    tokio::spawn(admin::serve(everything, routes, audience));
+    tokio::spawn(admin::serve(metrics, health, Audience::Network));
+    Ok(())
+}
+
+fn set_query_log(log: &QueryLog, every: Option<&str>) -> Reply {
+    let Some(nth) = every.and_then(|text| text.parse().ok()) else {
+        return Reply::text("say how many: POST /query-log?every=100 logs one question of 100, every=0 none\n")
+            .status(400);
+    };
+    log.every(nth);
+    Reply::text(format!("every={nth}\n"))
 }
 
 fn limits(peak: &Peak) -> Limits {
@@ -158,11 +217,13 @@ fn limits(peak: &Peak) -> Limits {
             connections_per_peer: peak.tcp.connections_per_peer as usize,
             idle: peak.tcp.idle,
         },
+        rate: (peak.rate_limit.per_second > 0)
+            .then_some(RateLimits { per_second: peak.rate_limit.per_second, slip: peak.rate_limit.slip }),
     }
 }
 
 /// Reads all zone files again and serves what they hold now; of a faulty one the zone stays as it was.
-async fn reload(sources: &[ZoneSource], served: &Served) {
+async fn reload(sources: &[ZoneSource], served: &Served, reloads: &Counters<Outcome>) {
     for source in sources {
         let (job, seed) = (source.clone(), served.load().seed());
         // A large file takes its time, and the admin port should answer meanwhile.
@@ -173,8 +234,10 @@ async fn reload(sources: &[ZoneSource], served: &Served) {
                 let mut zones = Zones::clone(&served.load());
                 zones.insert(zone);
                 served.store(Arc::new(zones));
+                reloads.increment(&Outcome::Loaded);
             }
             Ok(Err(faults)) => {
+                reloads.increment(&Outcome::Faulty);
                 tracing::error!(
                     zone = %source.apex,
                     faults = faults.count(),

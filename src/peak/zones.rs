@@ -5,9 +5,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use super::dns::Served;
 use crate::model::Name;
-use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, ZoneWarning};
+use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, ZoneWarning, Zones};
+use crate::ops::metrics::{Counters, Kind, Registry, labels};
 use crate::wire::dns::zonefile::{self, Located, ZoneFileError};
+
+labels! {
+    /// How reading a zone file again ended.
+    pub(super) enum Outcome: "outcome" {
+        /// The zone is served as the file has it.
+        Loaded = "loaded",
+        /// The zone is served as before.
+        Faulty = "faulty",
+    }
+}
 
 /// Where a zone comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,4 +112,31 @@ fn entries(located: Vec<Located>) -> (Vec<Entry>, Vec<Spot>) {
 
 fn warn(file: &Path, spot: Option<Spot>, warning: &ZoneWarning) {
     tracing::warn!("{}{}: {warning}", file.display(), place(spot));
+}
+
+/// Registers what is known of the zones served; gives the counter of files read again.
+pub(super) fn register(registry: &Registry, served: &Served) -> Counters<Outcome> {
+    let gauge = |name, help, read: fn(&Zone) -> f64| {
+        let served = Arc::clone(served);
+        registry.sampled(name, help, Kind::Gauge, &["zone"], move |samples| {
+            for zone in sorted(&served.load()) {
+                samples.put(&[&zone.apex().to_string()], read(zone));
+            }
+        });
+    };
+    gauge("funicular_dns_zone_serial", "The serial number in the SOA record.", |zone| f64::from(zone.serial()));
+    gauge("funicular_dns_zone_names", "Names that have records or lie above one that has.", |zone| zone.len() as f64);
+    registry.counters("funicular_dns_zone_reloads_total", "Zone files read again, by outcome.")
+}
+
+/// The zones served, for people and programs.
+pub(super) fn list(zones: &Zones) -> Value {
+    let told = |zone: &Zone| json!({ "name": zone.apex().to_string(), "serial": zone.serial(), "names": zone.len() });
+    sorted(zones).into_iter().map(told).collect()
+}
+
+fn sorted(zones: &Zones) -> Vec<&Zone> {
+    let mut zones: Vec<&Zone> = zones.iter().collect();
+    zones.sort_by_cached_key(|zone| zone.apex().to_lowercase().to_string());
+    zones
 }

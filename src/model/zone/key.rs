@@ -98,9 +98,10 @@ impl Key {
         &self.octets[..self.length]
     }
 
-    /// The hash of the whole name.
+    /// The hash of the whole name: the same for the same name and seed, and for no other name but by accident.
     #[must_use]
-    pub(super) fn hash(&self) -> u64 {
+    #[inline]
+    pub fn hash(&self) -> u64 {
         self.hashes[self.labels]
     }
 

@@ -6,12 +6,15 @@
 //!
 //! Invariant: a reply is written over its request, by [`respond::Responder`] and by nobody else.
 
+mod rate;
 mod respond;
 mod server;
 mod tally;
 mod tcp;
 mod udp;
 
+pub(super) use rate::RateLimits;
+pub(super) use respond::QueryLog;
 pub(super) use server::{Limits, Served, Server};
 pub(super) use tally::Tallies;
 pub(super) use tcp::TcpLimits;

@@ -4,10 +4,14 @@
 //! and how large a reply may be. Allocates nothing.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
+use crate::model::Name;
 use crate::model::UnixSeconds;
-use crate::model::zone::{End, Key, Zone, Zones};
+use crate::model::zone::{Answer, End, Key, Zone, Zones};
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
 use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns};
@@ -25,8 +29,40 @@ pub(super) struct Responder {
     cookies: CookieSecret,
     /// The largest reply over UDP, in octets, whatever is asked for.
     udp_limit: u16,
+    /// None over TCP, and where nothing is limited.
+    rate: Option<RateLimiter>,
+    log: QueryLog,
     proto: Proto,
     pub(super) tally: Tally,
+}
+
+/// What all responders of a server have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) cookies: CookieSecret,
+    /// The largest reply over UDP, in octets, whatever is asked for.
+    pub(super) udp_limit: u16,
+    pub(super) log: QueryLog,
+}
+
+/// Which questions are logged: every N-th of a worker, none while N is 0. Clones change the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueryLog(Arc<AtomicU32>);
+
+impl QueryLog {
+    /// Logs every so manieth question from now on; 0: none.
+    pub(crate) fn every(&self, nth: u32) {
+        self.0.store(nth, Ordering::Relaxed);
+    }
+
+    /// Whether the question that falls on this number, any of a sequence of even ones, is logged.
+    #[inline]
+    fn takes(&self, turn: u32) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            0 => false,
+            nth => turn.is_multiple_of(nth),
+        }
+    }
 }
 
 /// A key that is no news in a log.
@@ -52,8 +88,17 @@ enum Verdict<'z> {
 }
 
 impl Responder {
-    pub(super) fn new(cookies: CookieSecret, udp_limit: u16, turns: u64, proto: Proto, tally: Tally) -> Self {
-        Self { key: Scratch(Box::default()), turns, cookies, udp_limit, proto, tally }
+    pub(super) fn new(shared: &Shared, proto: Proto, rate: Option<RateLimiter>, turns: u64, tally: Tally) -> Self {
+        Self {
+            key: Scratch(Box::default()),
+            turns,
+            cookies: shared.cookies.clone(),
+            udp_limit: shared.udp_limit,
+            rate,
+            log: shared.log.clone(),
+            proto,
+            tally,
+        }
     }
 
     /// Answers the request that is the first `length` octets of `message`, over it; gives the reply's octets, 0 when
@@ -74,24 +119,56 @@ impl Responder {
             }
             None => return 0,
         };
-        let edns = query.edns.map(|edns| self.edns(&edns, asker));
-        let limit = self.limit(&query);
-        let (zone, rcode, octets) = match self.judge(zones, message, &query) {
-            Verdict::Code(rcode) => (None, rcode, Reply::new(message, &query, limit, edns).finish(rcode)),
-            Verdict::Zone(zone) => {
-                let answer = zone.answer(&self.key.0, query.qtype);
-                let rcode = match answer.end {
-                    End::NoName => Rcode::NXDOMAIN,
-                    End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere => Rcode::NOERROR,
-                };
-                let turn = self.turn();
-                let mut reply = Reply::new(message, &query, limit, edns);
-                reply.answer(&answer, turn);
-                (Some(zone), rcode, reply.finish(rcode))
+        let (edns, genuine) = match query.edns {
+            Some(asked) => {
+                let (edns, genuine) = self.edns(&asked, asker);
+                (Some(edns), genuine)
             }
+            None => (None, false),
         };
+        let limit = self.limit(&query);
+        let verdict = self.judge(zones, message, &query);
+        let answer = match verdict {
+            Verdict::Zone(zone) => Some(zone.answer(&self.key.0, query.qtype)),
+            Verdict::Code(_) => None,
+        };
+        let rcode = verdict.rcode(answer.as_ref());
+        // Who has shown a cookie of ours is where it says it is.
+        let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), asker) };
+        if ruling == Ruling::Drop {
+            self.tally.limited();
+            return 0;
+        }
+        let turn = self.turn();
+        let mut reply = Reply::new(message, &query, limit, edns);
+        match &answer {
+            _ if ruling == Ruling::Truncate => reply.slip(),
+            Some(answer) => reply.answer(answer, turn),
+            None => {}
+        }
+        let octets = reply.finish(rcode);
+        let zone = answer.as_ref().map(|answer| answer.zone);
         self.tally.answered(&Counted { zone, ipv6, qtype: query.qtype, rcode, octets: (length, octets) });
+        if self.log.takes(turn) {
+            log_query(&message[..octets], &query, asker, rcode);
+        }
         octets
+    }
+
+    /// What is to be done with the answer, where answers are limited.
+    #[inline]
+    fn limited(&mut self, answer: Option<&Answer<'_>>, asker: Asker) -> Ruling {
+        let Some(rate) = &mut self.rate else { return Ruling::Send };
+        let kind = match answer {
+            None => Kind::Refusal,
+            Some(answer) => match answer.end {
+                _ if answer.synthesized => Kind::Wildcard(answer.zone.id()),
+                End::Data(_) | End::Elsewhere => Kind::Positive(self.key.0.hash()),
+                End::NoData | End::NoName => Kind::Negative(answer.zone.id()),
+                End::Referral { .. } => Kind::Referral(answer.zone.id()),
+            },
+        };
+        rate.judge(asker.peer, kind, asker.now)
     }
 
     #[inline]
@@ -121,16 +198,16 @@ impl Responder {
     }
 
     /// What the reply's OPT says: there is one exactly when the question has one (RFC 6891 §6.1.1).
-    fn edns(&self, asked: &QueryEdns, asker: Asker) -> ReplyEdns {
-        // The options of a version nobody knows mean nothing.
-        let cookie = asked.cookie.filter(|_| asked.version == 0).map(|shown| {
-            let (server, _) = self.cookies.answer(&shown, asker.peer, asker.now);
-            let mut cookie = [0; COOKIE];
-            cookie[..8].copy_from_slice(&shown.client);
-            cookie[8..].copy_from_slice(&server);
-            cookie
-        });
-        ReplyEdns { size: self.udp_limit, dnssec_ok: asked.dnssec_ok, cookie }
+    /// Also whether the asker has shown a cookie of this server.
+    fn edns(&self, asked: &QueryEdns, asker: Asker) -> (ReplyEdns, bool) {
+        let mut edns = ReplyEdns { size: self.udp_limit, dnssec_ok: asked.dnssec_ok, cookie: None };
+        let Some(shown) = asked.cookie else { return (edns, false) };
+        let (server, genuine) = self.cookies.answer(&shown, asker.peer, asker.now);
+        let mut cookie = [0; COOKIE];
+        cookie[..8].copy_from_slice(&shown.client);
+        cookie[8..].copy_from_slice(&server);
+        edns.cookie = Some(cookie);
+        (edns, genuine)
     }
 
     #[inline]
@@ -149,6 +226,27 @@ impl Responder {
         let product = u128::from(self.turns) * u128::from(self.turns ^ 0xd6e8_feb8_6659_fd93);
         ((product >> 64) as u64 ^ product as u64) as u32
     }
+}
+
+impl Verdict<'_> {
+    #[inline]
+    fn rcode(&self, answer: Option<&Answer<'_>>) -> Rcode {
+        match (self, answer.map(|answer| answer.end)) {
+            (Self::Code(rcode), _) => *rcode,
+            (Self::Zone(_), Some(End::NoName)) => Rcode::NXDOMAIN,
+            (Self::Zone(_), Some(End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere) | None) => {
+                Rcode::NOERROR
+            }
+        }
+    }
+}
+
+#[cold]
+fn log_query(reply: &[u8], query: &Query, asker: Asker, rcode: Rcode) {
+    let name = reply.get(HEADER..HEADER + query.name_octets).and_then(|name| Name::from_wire(name).ok());
+    let name = name.map_or_else(String::new, |name| name.to_string());
+    let qtype = Type(query.qtype);
+    tracing::info!(target: "query", peer = %asker.peer, %name, %qtype, %rcode, bytes = reply.len(), "answered");
 }
 
 /// What is said to a question for a type that no zone holds.

@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::respond::Responder;
+use super::rate::{RateLimiter, RateLimits};
+use super::respond::{self, QueryLog, Responder};
 use super::tally::{Proto, Tallies};
 use super::tcp::{self, Open, TcpLimits};
 use super::udp;
@@ -32,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) udp_size: u16,
     /// Of TCP.
     pub(crate) tcp: TcpLimits,
+    /// Of answers to one network over UDP; none: as many as are asked for.
+    pub(crate) rate: Option<RateLimits>,
     /// Workers, at least one.
     pub(crate) workers: usize,
 }
@@ -54,13 +57,14 @@ pub(crate) enum ServerError {
     Worker(#[source] io::Error),
 }
 
+/// What whoever started it can do.
 fn hint(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrInUse => "; another program answers there",
-        io::ErrorKind::AddrNotAvailable => "; the address is not this machine's",
-        _ => "",
-    }
+    const HINTS: [(io::ErrorKind, &str); 3] = [
+        (io::ErrorKind::PermissionDenied, "; ports below 1024 need CAP_NET_BIND_SERVICE"),
+        (io::ErrorKind::AddrInUse, "; another program answers there"),
+        (io::ErrorKind::AddrNotAvailable, "; the address is not this machine's"),
+    ];
+    HINTS.into_iter().find(|(kind, _)| *kind == cause.kind()).map_or("", |(_, hint)| hint)
 }
 
 /// What is served: the zones now, replaceable at any time.
@@ -87,9 +91,11 @@ impl Server {
         zones: &Served,
         limits: Limits,
         tallies: &Tallies,
+        log: &QueryLog,
     ) -> Result<Self, ServerError> {
         let (sockets, listener) = listen_on(addr, limits.workers)?;
         let cookies = CookieSecret::new(entropy::draw().to_ne_bytes());
+        let shared = respond::Shared { cookies, udp_limit: limits.udp_size, log: log.clone() };
         let mut server = Self {
             addr: sockets[0].local_addr(),
             stopped: Arc::default(),
@@ -99,12 +105,11 @@ impl Server {
             open: Arc::new(Open::new(limits.tcp)),
         };
         for socket in sockets {
-            let responder = |proto| {
-                let turns = entropy::draw() as u64;
-                Responder::new(cookies.clone(), limits.udp_size, turns, proto, tallies.worker(proto))
-            };
-            server.start_udp(socket, responder(Proto::Udp), zones, limits)?;
-            server.start_tcp(&listener, responder(Proto::Tcp), zones)?;
+            let responder =
+                |proto, rate| Responder::new(&shared, proto, rate, entropy::draw() as u64, tallies.worker(proto));
+            let rate = limits.rate.map(|rate| RateLimiter::new(rate, entropy::draw() as u64));
+            server.start_udp(socket, responder(Proto::Udp, rate), zones, limits)?;
+            server.start_tcp(&listener, responder(Proto::Tcp, None), zones)?;
         }
         Ok(server)
     }

@@ -122,6 +122,7 @@ struct Cells {
     response_bytes: Spread<{ BYTES.len() }>,
     seconds: Spread<{ SECONDS.len() }>,
     silent: Cell,
+    limited: Cell,
     unsent: Cell,
 }
 
@@ -187,6 +188,11 @@ impl Tally {
         self.cells.silent.add(1);
     }
 
+    /// Counts an answer that was not sent because its kind went beyond the rate.
+    pub(super) fn limited(&self) {
+        self.cells.limited.add(1);
+    }
+
     /// Counts a batch: the time from when its requests were here to when its replies had left.
     #[inline]
     pub(super) fn batch(&self, requests: usize, took: Duration, unsent: usize) {
@@ -228,6 +234,7 @@ impl Tallies {
             response_bytes: Spread::default(),
             seconds: Spread::default(),
             silent: Cell::default(),
+            limited: Cell::default(),
             unsent: Cell::default(),
         });
         self.0.lock().push(Arc::clone(&cells));
@@ -257,6 +264,12 @@ impl Tallies {
             "Messages that got no reply: replies to nobody's question, and less than a header.",
             &["server", "proto"],
             |tallies, server, samples| tallies.read_each(samples, server, |cells| cells.silent.read()),
+        );
+        counter(
+            "funicular_dns_limited_total",
+            "Answers not sent because their kind went beyond the rate.",
+            &["server", "proto"],
+            |tallies, server, samples| tallies.read_each(samples, server, |cells| cells.limited.read()),
         );
         counter(
             "funicular_dns_unsent_total",
