@@ -72,6 +72,18 @@ fn is_setting(text: &str) -> bool {
 }
 
 #[test]
+fn a_key_in_the_wrong_section_is_shown_the_right_one() {
+    let faults = read("connect_deadline: 5s\ndns: { servers: [], listen_on: x }\n").unwrap_err();
+    let said: Vec<String> = faults.iter().map(|fault| fault.cause.to_string()).collect();
+    let expected = [
+        "unknown key: did you mean outbound.connect_deadline?",
+        "unknown key: did you mean dns.peak.servers?",
+        "unknown key",
+    ];
+    assert_eq!(said, expected, "{faults}");
+}
+
+#[test]
 fn a_file_with_five_faults_reports_five_each_with_its_place() {
     let text = "\
 identity:

@@ -7,8 +7,8 @@
 //!                                                 └── role: do they fit together?
 //! ```
 //!
-//! A key is declared once, by [`section!`](section): its type, its meaning and its default serve reading, overriding,
-//! the JSON Schema ([`schema`]) and the manual's reference ([`reference`]). Unknown keys are refused, all faults are
+//! A key is declared once, by `section!`: its type, its meaning and its default serve reading, overriding,
+//! the JSON Schema ([`schema()`]) and the manual's reference ([`reference()`]). Unknown keys are refused, all faults are
 //! reported together, and every setting in effect knows where it comes from. Nothing here opens the files that settings
 //! name: [`Sources::look_at_files`] only looks whether they could be.
 
@@ -124,8 +124,9 @@ pub fn load<R: Role>(path: &Path) -> Result<Loaded<R>, Faults> {
 /// # Errors
 /// Everything that is wrong, by place.
 pub fn read<R: Role>(sources: &Sources) -> Result<Loaded<R>, Faults> {
-    let mut reader = Reader::new(sources.base());
-    let read = match sources.node(&describe::<R>(), &mut reader) {
+    let keys = describe::<R>();
+    let mut reader = Reader::new(sources.base(), &keys);
+    let read = match sources.node(&keys, &mut reader) {
         Ok((root, unread)) => R::read(&root, "", &mut reader).map(|value| (value, unread)),
         Err(fault) => {
             reader.fault(*fault);

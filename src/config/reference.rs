@@ -29,7 +29,7 @@ pub fn reference<R: Role>() -> String {
             parts.len() - 1
         });
         // Writing to a `String` cannot fail.
-        let _ = writeln!(parts[at].keys, "- `{name}` ({}; {}): {meaning}", key.expected, presence(&key));
+        let _ = writeln!(parts[at].keys, "- `{name}` ({}; {}): {meaning}", bare(key.expected), presence(&key));
     }
     // The outermost keys come first, wherever they were declared.
     parts.sort_by_key(|part| !part.path.is_empty());
@@ -41,6 +41,11 @@ fn written(part: &Part) -> String {
     let heading = if part.path.is_empty() { "Outermost".to_owned() } else { format!("`{}`", part.path) };
     let meaning = if part.meaning.is_empty() { String::new() } else { format!("{}\n\n", part.meaning) };
     format!("### {heading}\n\n{meaning}{}", part.keys)
+}
+
+/// Text that Markdown would take for a link or for HTML, `[::]:53` or `<id>`, as it stands.
+fn bare(text: &str) -> String {
+    text.replace('[', r"\[").replace('<', r"\<")
 }
 
 fn presence(key: &KeyDescription) -> String {

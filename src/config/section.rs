@@ -171,7 +171,8 @@ impl<'n> Keys<'n> {
             }
         };
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
-            let meant = nearest(&key.text, known.iter().copied()).map(|near| below(path, near));
+            let near = nearest(&key.text, known.iter().copied()).map(|near| below(path, near));
+            let meant = near.or_else(|| reader.elsewhere(&key.text));
             reader.fault(Fault::new(key.place.clone(), below(path, &key.text), Cause::UnknownKey { meant }));
         }
         Some(Self { path, place: &node.place, entries })

@@ -79,6 +79,7 @@ pub struct KeyDescription {
 #[derive(Debug)]
 pub struct Reader {
     base: PathBuf,
+    keys: Vec<String>,
     found: Found,
 }
 
@@ -112,9 +113,16 @@ pub struct NamedFile {
 }
 
 impl Reader {
-    /// `base` is the folder to which names of files in the configuration's file are relative.
-    pub(super) fn new(base: &Path) -> Self {
-        Self { base: base.to_owned(), found: Found::default() }
+    /// `base` is the folder to which names of files in the configuration's file are relative, `keys` are all there are.
+    pub(super) fn new(base: &Path, keys: &[KeyDescription]) -> Self {
+        let keys = keys.iter().map(|key| key.key.clone()).collect();
+        Self { base: base.to_owned(), keys, found: Found::default() }
+    }
+
+    /// The path of the only key of this name, for one that stands in the wrong section.
+    pub(super) fn elsewhere(&self, name: &str) -> Option<String> {
+        let mut same = self.keys.iter().filter(|key| key.rsplit('.').next() == Some(name));
+        same.next().filter(|_| same.next().is_none()).cloned()
     }
 
     /// Notes a fault.

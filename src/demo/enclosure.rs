@@ -114,13 +114,15 @@ async fn supervise(exe: &Path, flags: &[&str]) -> Result<ExitCode, EnclosureErro
         let _ = lifeline.write_all(&[number]).await;
     }
     drop(lifeline);
-    match tokio::time::timeout(GRACE, inner.wait()).await {
-        Ok(status) => Ok(code_of(status?)),
+    let code = match tokio::time::timeout(GRACE, inner.wait()).await {
+        Ok(status) => code_of(status?),
         Err(_) => {
             inner.kill().await?;
-            Ok(ExitCode::from(128_u8.saturating_add(number)))
+            ExitCode::from(128_u8.saturating_add(number))
         }
-    }
+    };
+    eprintln!("\nEnded. Every process, namespace and file of the demo is gone.");
+    Ok(code)
 }
 
 fn code_of(status: std::process::ExitStatus) -> ExitCode {

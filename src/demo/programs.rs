@@ -22,10 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Program {
     /// Answers every HTTP request with its own name.
+    #[command(hide = true)]
     Serve(Serve),
     /// Fetches a URL over and over, a connection each, and prints body and status.
+    #[command(hide = true)]
     Fetch(Fetch),
     /// Runs a program that dies with its parent.
+    #[command(hide = true)]
     Exec(Exec),
 }
 
@@ -142,11 +145,12 @@ fn exec(args: Exec) -> anyhow::Result<ExitCode> {
     Err(Command::new(program).args(rest).exec()).with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// Where a program is on the search path, if this user may run it.
+/// Where a program is, if this user may run it: on the search path, or where ordinary users' search paths do not lead.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(|file| file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
 }

@@ -108,6 +108,7 @@ fn target(verdict: Verdict) -> String {
         Verdict::Drop => "DROP".to_owned(),
         // Port unreachable, in either family.
         Verdict::Reject => "REJECT".to_owned(),
+        Verdict::Reset => "REJECT --reject-with tcp-reset".to_owned(),
         Verdict::Redirect(port) => format!("REDIRECT --to-ports {port}"),
     }
 }

@@ -1,9 +1,9 @@
 //! Pod network set-up: which connections are turned to the sidecar, and which addresses are the pod's own.
 //!
-//! Runs once, privileged, and is gone. Flags become a [`plan`]; the plan becomes packet rules ([`redirect`]) and routes
-//! ([`routing`]); what is missing in the kernel becomes [`steps`], performed in an order that leaves nothing half done,
+//! Runs once, privileged, and is gone. Flags become a `plan`; the plan becomes packet rules (`redirect`) and routes
+//! (`routing`); what is missing in the kernel becomes `steps`, performed in an order that leaves nothing half done,
 //! or printed (`--dry-run`), or only asked about (`--validate-only`). For kernels with legacy iptables alone,
-//! [`iptables`] writes the same rules as restore input.
+//! `iptables` writes the same rules as restore input.
 //!
 //! Invariant: everything this writes is in a table, or under a protocol number, of its own; whatever else the pod has
 //! is never touched.
@@ -129,7 +129,7 @@ pub struct Args {
 /// Runs `funicular init`.
 ///
 /// # Errors
-/// Faulty flags, or [`apply::InitError`]; nothing has changed then, except where the error says so.
+/// Faulty flags, or what the kernel refuses; nothing has changed then, except where the error says so.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (args.backend, args.remove) {
         (Backend::Iptables, _) if args.validate_only => {

@@ -89,8 +89,11 @@ fn outbound(plan: &Plan, sets: &[Set]) -> Chain {
 }
 
 fn stand_ins(plan: &Plan) -> Chain {
-    let refuse = |to| rule([Match::To(to)], Verdict::Reject, "a stand-in takes TCP from programs, nothing else");
-    let rules = both_stand_ins(plan).map(refuse).collect();
+    let refuse = |to| {
+        let own = rule([Match::To(to), Match::Tcp], Verdict::Reset, "nobody is at a stand-in but the sidecar");
+        [own, rule([Match::To(to)], Verdict::Reject, "a stand-in takes TCP, nothing else")]
+    };
+    let rules = both_stand_ins(plan).flat_map(refuse).collect();
     Chain { name: "stand_ins".to_owned(), kind: Kind::Filter, hook: Hook::Output, priority: FILTER, rules }
 }
 

@@ -1,6 +1,6 @@
 //! Sockets and the kernel: what listens, connects, and arranges a pod's network.
 //!
-//! Owns every system call that has no safe wrapper elsewhere ([`sys`]), every netlink socket ([`nft`], [`routes`])
+//! Owns every system call that has no safe wrapper elsewhere (`sys`), every netlink socket ([`nft`], [`routes`])
 //! and every namespace ([`namespace`]). Decides nothing about services: roles say what they want, this does it.
 
 pub mod connect;

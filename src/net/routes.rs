@@ -11,6 +11,7 @@ mod wanted;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
@@ -28,6 +29,13 @@ pub const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 /// The loopback device, in every namespace.
 pub const LOOPBACK: &str = "lo";
+
+/// Who writes the routes that come with addresses.
+const RTPROT_KERNEL: u8 = 2;
+
+/// How often, and how often at most, [`Netlink::settled`] looks: five seconds.
+const SETTLING_PAUSE: Duration = Duration::from_millis(2);
+const SETTLING_LOOKS: usize = 2_500;
 
 /// Why the kernel's network could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +64,12 @@ pub enum RouteError {
         attempted: String,
         /// What the kernel said.
         answer: io::Error,
+    },
+    /// An address of a device does not become usable.
+    #[error("the IPv6 addresses of {device} cannot be reached: is it up, and the other end of its cable?")]
+    Unsettled {
+        /// The device.
+        device: String,
     },
     /// The kernel's answer made no sense, or the connection to it ended.
     #[error("netlink failed on `{attempted}`: {answer}")]
@@ -186,8 +200,8 @@ impl Netlink {
         deleted.map_err(|error| failed(&format!("ip link delete {name}"), error))
     }
 
-    /// Gives a device an address, usable at once: duplicates are not looked for, since whoever makes namespaces knows
-    /// who else is on the link.
+    /// Gives a device an address. Duplicates are not looked for, since whoever makes namespaces knows who else is on the
+    /// link; see [`Netlink::settled`] for when it can be used.
     ///
     /// # Errors
     /// [`RouteError`].
@@ -213,6 +227,34 @@ impl Netlink {
         let messages: Vec<_> =
             request.execute().try_collect().await.map_err(|error| failed("ip address show", error))?;
         Ok(messages.iter().filter_map(message::address).collect())
+    }
+
+    /// Waits until a device carries, and every IPv6 address of it can be reached.
+    ///
+    /// The kernel notices late (up to a second, when both ends have the same index) that a cable is whole, and then takes
+    /// the local routes of IPv6 addresses away for a moment; after this it will not.
+    ///
+    /// # Errors
+    /// [`RouteError::Unsettled`] after some seconds, as when the other end of the cable is down.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time.
+    pub async fn settled(&self, device: &str) -> Result<(), RouteError> {
+        for _ in 0..SETTLING_LOOKS {
+            let reached = self.routes(Family::V6, RTPROT_KERNEL).await?;
+            let is_reached = |address: &IpNet| {
+                let local = |route: &Route| matches!(route.action, Action::Local { .. });
+                reached.iter().any(|route| local(route) && route.destination == IpNet::from(address.addr()))
+            };
+            let mut addresses = self.addresses(device).await?.into_iter();
+            if self.link(device).await?.carries
+                && addresses.all(|address| Family::of(&address) == Family::V4 || is_reached(&address))
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
+        Err(RouteError::Unsettled { device: device.to_owned() })
     }
 
     /// Adds a route.
@@ -245,7 +287,8 @@ impl Netlink {
         self.handle.route().del(message).execute().await.map_err(|error| failed(&attempted, error))
     }
 
-    /// The routes of `family`, in all tables, that `protocol` wrote. Kinds that [`Action`] lacks are left out.
+    /// The routes of `family`, in all tables, that `protocol` wrote. Kinds that [`Action`] lacks, and routes with
+    /// a metric of their own, are left out.
     ///
     /// # Errors
     /// [`RouteError`].

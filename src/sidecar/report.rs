@@ -42,7 +42,7 @@ labels! {
 
 labels! {
     /// Whether a verdict on a token was known.
-    pub enum Verdict: "verdict" {
+    pub enum Verdict: "how" {
         /// Its signature had been checked before.
         Cached = "cached",
         /// Its signature was checked now.

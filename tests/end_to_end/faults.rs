@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use funicular::demo::plan::{BRIEF, ORDERS};
 use funicular::demo::site::Site;
 
-use crate::support::{Town, answers, curl, fetch, program, town, until};
+use crate::support::{Capture, Town, answers, curl, fetch, program, town, until};
 
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
@@ -33,7 +33,8 @@ fn without_peak_a_known_name_lives_for_its_ttl_and_then_fails_fast_and_counted()
     let Town { site, .. } = &mut town(false);
     let found = site.client().command(program("getent")).args(["ahostsv6", BRIEF.name]).run().unwrap();
     let stand_in = found.split_whitespace().next().unwrap().to_owned();
-    let url = format!("http://[{stand_in}]/");
+    let url = format!("http://[{stand_in}]/?not-for-strangers");
+    let capture = Capture::start(site.router());
     let once = |site: &Site| curl(site.client(), &["-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap();
     let served = |site: &Site| once(site).stdout == b"200";
     let refused = |site: &Site| {
@@ -59,6 +60,7 @@ fn without_peak_a_known_name_lives_for_its_ttl_and_then_fails_fast_and_counted()
     assert!(still || so_far >= Duration::from_secs(u64::from(BRIEF.ttl)), "it failed before its TTL was over");
     assert!(!again && took < Duration::from_secs(6), "it fails fast: {took:?}");
     assert_eq!(refused(site) - before, 1.0, "{:?}", site.refusals(site.client()).unwrap());
+    assert!(capture.holds(b"\x16\x03\x01") && !capture.holds(b"not-for-strangers"), "it leaks in clear text");
     assert!(!lookup.status.success(), "no stand-in is given for a service that cannot be found");
 }
 

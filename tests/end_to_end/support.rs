@@ -1,6 +1,8 @@
 //! A running site for a test, and what tests do with it over and over.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use funicular::demo::bed::Pod;
@@ -9,6 +11,7 @@ use funicular::demo::probe::{self, Attempt};
 use funicular::demo::process::PodCommand;
 use funicular::demo::programs;
 use funicular::demo::site::{Options, Site};
+use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
 /// A site with its folder, which goes after it.
@@ -76,4 +79,37 @@ pub(crate) fn fetch(site: &Site, count: usize, extra: &[&str]) -> Vec<String> {
     let url = format!("http://{}/?[1-{count}]", ORDERS.name);
     let output = curl(site.client(), &EACH_ITS_CONNECTION).args(extra).arg(&url).run().unwrap();
     answers(&output)
+}
+
+/// Everything that passes a pod's devices, from its start on.
+pub(crate) struct Capture {
+    octets: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Capture {
+    /// Listens on a packet socket, which sees every frame of every device of the pod, in and out.
+    pub(crate) fn start(pod: &Pod) -> Self {
+        const EVERY_PROTOCOL: i32 = 0x0003_u16.to_be() as i32;
+        let protocol = Some(Protocol::from(EVERY_PROTOCOL));
+        let mut socket = pod.within(move |_| Socket::new(Domain::PACKET, Type::RAW, protocol)).unwrap().unwrap();
+        socket.set_recv_buffer_size(8 << 20).unwrap();
+        let octets = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::downgrade(&octets);
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        std::thread::spawn(move || {
+            let mut frame = vec![0; 1 << 17];
+            // Ends with the last who wants to know.
+            while let Some(kept) = kept.upgrade() {
+                if let Ok(length) = socket.read(&mut frame) {
+                    kept.lock().unwrap().extend_from_slice(&frame[..length]);
+                }
+            }
+        });
+        Self { octets }
+    }
+
+    /// Whether these octets were seen, one after the other in one frame.
+    pub(crate) fn holds(&self, needle: &[u8]) -> bool {
+        self.octets.lock().unwrap().windows(needle.len()).any(|window| window == needle)
+    }
 }

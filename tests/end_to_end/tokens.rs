@@ -12,9 +12,8 @@ use funicular::demo::site::LEGACY_PORT;
 use funicular::model::UnixSeconds;
 use funicular::ops::clock;
 use funicular::wire::jwt::SigningKey;
-use rustix::process::Signal;
 
-use crate::support::{Town, curl, fetch, honest, program, town, until};
+use crate::support::{Capture, Town, curl, fetch, honest, town, until};
 
 /// The claims of a token for the service, from now for a minute.
 fn payload(subject: &str) -> String {
@@ -116,20 +115,16 @@ fn the_application_cannot_be_reached_around_its_sidecar() {
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
 fn the_token_is_nowhere_in_clear_text_on_the_wire() {
-    let Town { site, .. } = &mut town(false);
-    let capture = site.folder().join("router.pcap");
-    let tcpdump = site.router().command(program("tcpdump"));
-    let tcpdump = tcpdump.args(["-i", "any", "-s", "0", "-U", "-n", "-Z", "root", "-w"]).arg(&capture);
-    site.run("tcpdump", tcpdump, |_, said| said.contains("listening on")).unwrap();
+    let Town { site, .. } = &town(false);
+    let capture = Capture::start(site.router());
     let token = sign(site.signing_key(), ORDERS.name, 0, 60);
 
     let own = honest(site, &ORDERS, 0, &token).make(site.client()).unwrap();
     let pods = fetch(site, 5, &[]);
     let legacy = format!("http://{LEGACY}:{LEGACY_PORT}/?in-clear-text");
     curl(site.client(), &[&legacy]).run().unwrap();
-    let holds = |needle: &[u8]| contains(&std::fs::read(&capture).unwrap(), needle);
+    let holds = |needle: &[u8]| capture.holds(needle);
     until("the last request is in the capture", Duration::from_secs(10), || holds(b"in-clear-text"));
-    site.process("tcpdump").unwrap().signal(Signal::INT);
 
     assert!(own.is_served() && pods.len() == 5);
     assert!(holds(b"\x16\x03\x01") && holds(b"\x17\x03\x03"), "the capture holds no TLS records");
@@ -153,10 +148,6 @@ fn base64_anywhere(octets: &[u8]) -> Vec<String> {
         text[if offset == 0 { 0 } else { 4 }..text.len() - 2].to_owned()
     };
     (0..3).map(spelling).collect()
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 #[test]

@@ -118,8 +118,8 @@ async fn a_second_connection_of_a_caller_costs_no_signature() {
         pair.application.accept().await;
     }
     pair.outbound.says("funicular_tokens_signed_total 1").await;
-    pair.inbound.says("funicular_token_verdicts_total{verdict=\"checked\"} 1").await;
-    pair.inbound.says("funicular_token_verdicts_total{verdict=\"cached\"} 2").await;
+    pair.inbound.says("funicular_token_verdicts_total{how=\"checked\"} 1").await;
+    pair.inbound.says("funicular_token_verdicts_total{how=\"cached\"} 2").await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::bed::{
-    NameServer, SOA, counted, encode, main_and_cluster, name, read_framed, records, resolver, write_framed,
+    NameServer, SOA, counted, encode, main_and_cluster, name, pass, read_framed, records, resolver, write_framed,
 };
 
 /// A serving stub, until it is dropped.
@@ -451,6 +451,48 @@ async fn an_unspecified_address_means_both_loopback_addresses_on_one_port() {
             assert_eq!(Message::parse(&answer).unwrap().answers.len(), 1, "{ip} {transport:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn more_questions_than_there_is_room_for_get_servfail_at_once_and_peak_s_names_work_again_after() {
+    let (main, _cluster) = main_and_cluster().await;
+    let silent = NameServer::scripted("127.0.0.1:0", |_, _| None).await;
+    let stub = run(&[&main], &[&silent]);
+    let socket = stub.socket().await;
+    let start = Instant::now();
+    let mut refused = 0;
+    for id in 0..600 {
+        socket.send(&question(id, "www.example", Type::A).encode(512)).await.unwrap();
+        let mut answer = [0; 512];
+        // Lets the stub work; what cannot be answered yet stays unanswered.
+        if let Ok(length) = timeout(Duration::from_millis(1), socket.recv(&mut answer)).await {
+            let header = Header::parse(&answer[..length.unwrap()]).unwrap();
+            assert_eq!(header.rcode, Rcode::SERVFAIL);
+            refused += 1;
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(refused >= 300, "{refused}");
+    let metric = "funicular_stub_failures_total{reason=\"too-many-questions\"}";
+    assert!(counted(&stub.registry, metric) >= 300);
+    pass(5).await;
+    while timeout(Duration::from_millis(300), socket.recv(&mut [0; 512])).await.is_ok() {}
+    assert_eq!(stub.ask("orders.shop.peak", Type::A).await.answers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_is_closed() {
+    let (main, _cluster) = main_and_cluster().await;
+    let stub = run(&[&main], &[]);
+    let mut idle = TcpStream::connect(stub.addr).await.unwrap();
+    let mut slow = TcpStream::connect(stub.addr).await.unwrap();
+    slow.write_all(&[0, 40, 1]).await.unwrap();
+    let mut busy = TcpStream::connect(stub.addr).await.unwrap();
+    write_framed(&mut busy, &question(1, "orders.shop.peak", Type::A).encode(512)).await;
+    assert!(read_framed(&mut busy).await.is_some());
+    pass(11).await;
+    assert!(read_framed(&mut idle).await.is_none());
+    assert!(read_framed(&mut slow).await.is_none());
 }
 
 /// An independent reader of what we write.

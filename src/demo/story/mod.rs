@@ -14,7 +14,7 @@ use super::plan::{self, CLIENT, CLUSTER_PEAK, LEGACY, MAIN_PEAK, ORDERS};
 use super::process::PodCommand;
 use super::programs;
 use super::render::{Claim, Evidence, Stage, Step};
-use super::site::{LEGACY_PORT, Site};
+use super::site::{LEGACY_PORT, METRICS_PORT, Site, http_get};
 
 /// What a step tells.
 struct Told {
@@ -160,7 +160,7 @@ impl Tools {
 /// What is there.
 fn site(site: &mut Site, _tools: &Tools) -> Result<Told, StoryError> {
     let row = |left: &str, host: plan::Host, what: &str| {
-        format!("{left:<21}+-- {:<12} {:<16}  {what}", host.name, host.address())
+        format!("{left:<21}+-- {:<12} {:<17}  {what}", host.name, host.address())
     };
     let mut picture =
         vec![row("", MAIN_PEAK, "zone peak."), row("", CLUSTER_PEAK, "zone shop.peak."), format!("{:<21}|", "")];
@@ -170,7 +170,7 @@ fn site(site: &mut Site, _tools: &Tools) -> Result<Told, StoryError> {
     }
     let mut unready = Vec::new();
     for pod in (0..plan::PODS).map(|index| site.pod(index)).chain([site.client()]) {
-        if super::site::http_get(pod, super::site::METRICS_PORT, "/ready")?.is_none() {
+        if http_get(pod, METRICS_PORT, "/ready")?.is_none() {
             unready.push(pod.name());
         }
     }
@@ -198,23 +198,25 @@ pub(super) fn commands(site: &Site, rootless: bool) -> Vec<(&'static str, String
     let (client, server) = (enter(site.client().task()), enter(site.pod(0).task()));
     let tools = Tools::find();
     let fetch = match &tools.curl {
-        Some(_) => String::from("curl -q --noproxy '*'"),
+        Some(_) => String::from("curl -qsS --noproxy '*'"),
         None => format!("{} demo fetch", site.exe().display()),
     };
     let mut commands = vec![
         ("call the service as any program would", format!("{client} {fetch} http://{}/", ORDERS.name)),
         ("call a name that is no service", format!("{client} {fetch} http://{LEGACY}:{LEGACY_PORT}/")),
         ("a shell in the client pod", client.clone()),
-        (
-            "what the client's sidecar counts",
-            format!("{client} {fetch} http://[::1]:{}/metrics", super::site::METRICS_PORT),
-        ),
-        ("who came to pod s1", format!("{server} tail -f {}/s1-sidecar.log", site.folder().display())),
-        ("the redirect rules of pod s1", format!("{server} nft list ruleset")),
+        ("who comes to pod s1", format!("{server} tail -f {}/s1-sidecar.log", site.folder().display())),
     ];
     if let Some(getent) = &tools.getent {
-        commands
-            .insert(1, ("what the program is told", format!("{client} {} ahosts {}", getent.display(), ORDERS.name)));
+        let getent = getent.display();
+        commands.insert(1, ("what a program is told", format!("{client} {getent} ahosts {}", ORDERS.name)));
+    }
+    if tools.curl.is_some() {
+        let metrics = format!("{client} {fetch} 'http://[::1]:{METRICS_PORT}/metrics'");
+        commands.push(("what the client's sidecar counts", metrics));
+    }
+    if let Some(nft) = programs::find("nft") {
+        commands.push(("the redirect rules of pod s1", format!("{server} {} list ruleset", nft.display())));
     }
     commands
 }

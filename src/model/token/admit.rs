@@ -3,7 +3,7 @@
 use super::{Caller, CallerPattern, WorkloadId};
 use crate::model::UnixSeconds;
 
-/// A caller that may use the service it called. Only [`admit`] makes one.
+/// A caller that may use the service it called. Only [`admit()`] makes one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Admitted {
     caller: Caller,

@@ -1,7 +1,7 @@
 //! Workload tokens: who a caller says it is, and what that permits.
 //!
 //! Owns the identity's form ([`WorkloadId`]), the claims a token makes ([`Claims`]), whether they hold for one service
-//! at one moment ([`judge`]) and whether that caller may pass ([`admit`]). Signatures are `wire::jwt`'s business: what
+//! at one moment ([`judge`]) and whether that caller may pass ([`admit()`]). Signatures are `wire::jwt`'s business: what
 //! arrives here has been verified. Source: RFC 7519 §4.1.
 
 mod admit;

@@ -62,23 +62,25 @@ impl Zone {
     /// Every fault there is, in the order of the entries: records that make no set or do not belong where they stand,
     /// and what [`ZoneFault`] lists for the zone as a whole.
     pub fn load(apex: &Name, seed: Seed, entries: &[Entry]) -> Result<Loaded, Vec<Fault>> {
-        let mut loader = Loader { zone: Self::empty(apex.clone(), seed), faults: Vec::new(), warnings: Vec::new() };
-        let order = loader.order(entries);
-        for group in order.chunk_by(|one, other| one.hash == other.hash) {
-            loader.names(entries, group);
-        }
-        loader.zone.finish_loading();
+        let mut loader = Loader::of(apex, seed, entries);
         // A zone with faulty records may lack something only because they are missing from it.
         if loader.faults.is_empty() {
             loader.faults = check(&loader.zone, entries);
         }
-        if loader.faults.is_empty() {
-            loader.warnings.sort_by_key(|(entry, _)| *entry);
-            Ok(Loaded { zone: loader.zone, warnings: loader.warnings })
-        } else {
-            loader.faults.sort_by_key(|fault| fault.entry);
-            Err(loader.faults)
+        loader.finish()
+    }
+
+    /// Makes the zone at `apex` of `entries` that another server holds already: what only the zone's author could put
+    /// right, such as a server without an address, is taken as it is.
+    ///
+    /// # Errors
+    /// Records that make no set or do not belong where they stand, and the lack of an SOA record.
+    pub fn received(apex: &Name, seed: Seed, entries: &[Entry]) -> Result<Loaded, Vec<Fault>> {
+        let mut loader = Loader::of(apex, seed, entries);
+        if loader.faults.is_empty() && !loader.zone.is_known() {
+            loader.faults.push(Fault { entry: None, cause: ZoneFault::NoSoa(apex.clone()) });
         }
+        loader.finish()
     }
 
     fn finish_loading(&mut self) {
@@ -102,6 +104,27 @@ struct Loader {
 }
 
 impl Loader {
+    /// The zone of all entries that can be in it, and what is wrong with the others.
+    fn of(apex: &Name, seed: Seed, entries: &[Entry]) -> Self {
+        let mut loader = Self { zone: Zone::empty(apex.clone(), seed), faults: Vec::new(), warnings: Vec::new() };
+        let order = loader.order(entries);
+        for group in order.chunk_by(|one, other| one.hash == other.hash) {
+            loader.names(entries, group);
+        }
+        loader.zone.finish_loading();
+        loader
+    }
+
+    fn finish(mut self) -> Result<Loaded, Vec<Fault>> {
+        if self.faults.is_empty() {
+            self.warnings.sort_by_key(|(entry, _)| *entry);
+            Ok(Loaded { zone: self.zone, warnings: self.warnings })
+        } else {
+            self.faults.sort_by_key(|fault| fault.entry);
+            Err(self.faults)
+        }
+    }
+
     fn order(&mut self, entries: &[Entry]) -> Vec<Order> {
         let mut key = Key::default();
         let mut order = Vec::with_capacity(entries.len());

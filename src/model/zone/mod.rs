@@ -14,13 +14,16 @@
 mod change;
 mod check;
 mod depths;
+mod journal;
 mod key;
 mod load;
 mod lookup;
 mod node;
 pub mod rrset;
+pub mod serial;
 mod trie;
 pub mod types;
+mod update;
 mod zones;
 
 #[cfg(test)]
@@ -28,11 +31,13 @@ mod tests;
 
 pub use change::ChangeError;
 pub use check::{Fault, ZoneFault};
+pub use journal::Journal;
 pub use key::{Key, Seed};
 pub use load::{Entry, Loaded, ZoneWarning};
 pub use lookup::{Answer, End, MAX_ALIASES};
 pub use node::Node;
 pub use rrset::{Rrset, RrsetError};
+pub use update::{Change, Delta, DeltaError, Prerequisite, Update, UpdateError, Updated};
 pub use zones::Zones;
 
 use crate::model::Name;
@@ -74,6 +79,20 @@ impl Zone {
             names: Depths::default(),
             wildcards: 0,
         }
+    }
+
+    /// A zone of which only the name is known: what a secondary serves before the first transfer and after the zone
+    /// has expired.
+    #[must_use]
+    pub fn unknown(apex: Name, seed: Seed) -> Self {
+        Self::empty(apex, seed)
+    }
+
+    /// Whether the zone has contents. Without, nothing can be said about any of its names, not even that there is none.
+    #[must_use]
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        self.negative.is_some()
     }
 
     /// The name at which the zone begins.

@@ -406,7 +406,7 @@ fn piece_octets(piece: Piece, octets: &[u8]) -> Result<usize, RrsetError> {
 }
 
 /// The data with names in lower case, the form in which records compare (RFC 4034 §6.2).
-fn canonical(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, RrsetError> {
+pub(super) fn canonical(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, RrsetError> {
     let fixed = match rtype {
         types::A => Some(4),
         types::AAAA => Some(16),

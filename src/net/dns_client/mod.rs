@@ -15,10 +15,10 @@ mod system;
 pub use system::{NoSystemServers, servers_of, system_servers};
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type as SocketType};
+use socket2::{Domain, Protocol, Socket, Type as SocketType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
@@ -52,7 +52,16 @@ pub enum AskError {
         /// How long it had.
         within: Duration,
     },
-    /// The kernel refused, or the network or the server said so: nothing listens there, no route, no descriptor left.
+    /// There is no socket to ask by: no descriptor left, or no right to set the mark. Says nothing about the server.
+    #[error("no socket to ask {server} by: {cause}; raise the descriptor limit, or grant CAP_NET_ADMIN for the mark")]
+    NoSocket {
+        /// Who would have been asked.
+        server: SocketAddr,
+        /// What the kernel says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The network or the server refused: nothing listens there, no route, the connection broke.
     #[error("cannot ask {server}: {cause}")]
     Io {
         /// Who was asked.
@@ -84,6 +93,7 @@ impl AskError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout { .. } => "timeout",
+            Self::NoSocket { .. } => "no-socket",
             Self::Io { .. } => "io",
             Self::Malformed { .. } => "malformed",
             Self::NoQuestion { .. } => "no-question",
@@ -143,29 +153,17 @@ impl DnsClient {
         let deadline = Instant::now() + within;
         let exchange = async {
             match transport {
-                Transport::Udp => self.over_udp(server, &asked).await,
+                Transport::Udp => {
+                    let socket = self.udp_socket(server).map_err(|cause| AskError::NoSocket { server, cause })?;
+                    over_udp(socket, server, &asked).await
+                }
                 Transport::Tcp => self.over_tcp(server, &asked, deadline).await,
             }
+            .map_err(|cause| AskError::Io { server, cause })
         };
-        let mut answer = timeout_at(deadline, exchange)
-            .await
-            .map_err(|_| AskError::Timeout { server, within })?
-            .map_err(|cause| AskError::Io { server, cause })?;
+        let mut answer = timeout_at(deadline, exchange).await.map_err(|_| AskError::Timeout { server, within })??;
         answer[..2].copy_from_slice(&query[..2]);
         Ok(answer)
-    }
-
-    async fn over_udp(&self, server: SocketAddr, asked: &Asked) -> io::Result<Vec<u8>> {
-        let socket = self.udp_socket(server)?;
-        socket.send(&asked.message).await?;
-        loop {
-            let mut answer = Vec::with_capacity(LONGEST_MESSAGE);
-            socket.recv_buf(&mut answer).await?;
-            if asked.is_answered_by(&answer) {
-                answer.shrink_to_fit();
-                return Ok(answer);
-            }
-        }
     }
 
     async fn over_tcp(&self, server: SocketAddr, asked: &Asked, deadline: Instant) -> io::Result<Vec<u8>> {
@@ -186,21 +184,28 @@ impl DnsClient {
         }
     }
 
-    /// Connected, so that the kernel drops what comes from elsewhere and reports an unreachable port at once; the
-    /// kernel picks the source port at random.
+    /// An unbound socket; connecting it picks the source port at random (RFC 5452 §9.2).
     fn udp_socket(&self, server: SocketAddr) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(server), SocketType::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         if let Some(mark) = self.mark {
             socket.set_mark(mark)?;
         }
-        let any: SocketAddr = match server {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        socket.bind(&SockAddr::from(any))?;
-        socket.connect(&SockAddr::from(server))?;
         UdpSocket::from_std(socket.into())
+    }
+}
+
+/// Connects first, so that the kernel drops what comes from elsewhere and reports an unreachable port at once.
+async fn over_udp(socket: UdpSocket, server: SocketAddr, asked: &Asked) -> io::Result<Vec<u8>> {
+    socket.connect(server).await?;
+    socket.send(&asked.message).await?;
+    loop {
+        let mut answer = Vec::with_capacity(LONGEST_MESSAGE);
+        socket.recv_buf(&mut answer).await?;
+        if asked.is_answered_by(&answer) {
+            answer.shrink_to_fit();
+            return Ok(answer);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 /// NFT_BYTEORDER_HTON.
 const HOST_TO_NETWORK: u32 = 1;
+/// NFT_REJECT_TCP_RST.
+const REJECT_RESET: u32 = 1;
 /// NFT_REJECT_ICMPX_UNREACH, and NFT_REJECT_ICMPX_PORT_UNREACH.
 const REJECT_ICMPX: u32 = 2;
 const PORT_UNREACHABLE: u8 = 1;
@@ -68,6 +70,7 @@ fn terms(expression: &Expression) -> (&str, Attributes) {
         Expression::Accept => verdict(CODE_ACCEPT),
         Expression::Drop => verdict(CODE_DROP),
         Expression::Reject => ("reject", new().number(1, REJECT_ICMPX).bytes(2, &[PORT_UNREACHABLE])),
+        Expression::Reset => ("reject", new().number(1, REJECT_RESET)),
         Expression::Redirect => ("redir", new().number(1, REGISTER).number(3, PORT_GIVEN)),
         Expression::Foreign(name) => (name, new()),
     }
@@ -131,6 +134,7 @@ fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
             register(1)?;
             Some(Expression::Load(value(2)?))
         }
+        "reject" if number(1)? == REJECT_RESET => Some(Expression::Reset),
         "reject" => {
             let code = attributes::find(from, 2)?.first().copied()?;
             ((number(1)?, code) == (REJECT_ICMPX, PORT_UNREACHABLE)).then_some(Expression::Reject)

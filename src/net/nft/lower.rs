@@ -75,6 +75,8 @@ pub(super) enum Expression {
     Drop,
     /// Ends: port unreachable, ICMP or ICMPv6.
     Reject,
+    /// Ends: TCP reset.
+    Reset,
     /// Ends: to this host, at the port in the register.
     Redirect,
     /// Something that this module never writes; its name.
@@ -202,6 +204,7 @@ fn lower_rule(rule: &Rule) -> LoweredRule {
         Verdict::Accept => expressions.push(Expression::Accept),
         Verdict::Drop => expressions.push(Expression::Drop),
         Verdict::Reject => expressions.push(Expression::Reject),
+        Verdict::Reset => expressions.push(Expression::Reset),
         Verdict::Redirect(port) => {
             expressions.extend([Expression::Load(port.to_be_bytes().to_vec()), Expression::Redirect]);
         }

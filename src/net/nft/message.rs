@@ -5,7 +5,7 @@
 use super::attributes::{self, Attributes};
 use super::expression::{self, DATA_VALUE};
 use super::lower::{
-    Edge, Expression, Lowered, LoweredChain, LoweredRule, LoweredSet, comment_from_user_data, comment_to_user_data,
+    Edge, Lowered, LoweredChain, LoweredRule, LoweredSet, comment_from_user_data, comment_to_user_data,
 };
 
 /// The `inet` family, NFPROTO_INET.
@@ -343,7 +343,7 @@ pub(super) fn read_generation(body: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lower::meta;
+    use super::super::lower::{Expression, meta};
     use super::*;
     use proptest::prelude::*;
 
@@ -361,6 +361,7 @@ mod tests {
             Expression::Accept,
             Expression::Drop,
             Expression::Reject,
+            Expression::Reset,
             Expression::Redirect,
         ]
     }

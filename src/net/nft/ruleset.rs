@@ -126,6 +126,9 @@ pub enum Verdict {
     Drop,
     /// It is refused: a sending socket fails at once (EPERM), and "port unreachable" goes back.
     Reject,
+    /// The connection is reset. Needs [`Match::Tcp`]: a TCP socket that is just connecting does not hear "port
+    /// unreachable".
+    Reset,
     /// The connection goes to this port of this host instead. Needs a [`Match`] on TCP or UDP.
     Redirect(u16),
 }
@@ -257,6 +260,7 @@ impl fmt::Display for Verdict {
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
             Self::Reject => f.write_str("reject with icmpx port-unreachable"),
+            Self::Reset => f.write_str("reject with tcp reset"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
         }
     }

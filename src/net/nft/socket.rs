@@ -210,10 +210,10 @@ fn failure(message: &Message) -> Option<io::Error> {
 /// Whose fault `error` is.
 fn refused(error: io::Error, request: Option<&Request>) -> NftError {
     let attempted = request.map(|request| request.attempted.clone()).unwrap_or_default();
-    let absent = request.is_none_or(Request::only_reaches_out);
+    let first_contact = request.is_none_or(Request::only_reaches_out);
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => NftError::NotPermitted,
-        Some(libc::EOPNOTSUPP | libc::EINVAL) if absent => NftError::NoNfTables(error),
+        Some(libc::EPERM) if first_contact => NftError::NotPermitted,
+        Some(libc::EOPNOTSUPP | libc::EINVAL) if first_contact => NftError::NoNfTables(error),
         Some(libc::EOPNOTSUPP | libc::ENOENT | libc::EAFNOSUPPORT) => {
             NftError::Unsupported { attempted, answer: error }
         }

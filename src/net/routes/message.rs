@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::RouteMessageBuilder;
@@ -42,11 +42,18 @@ pub(super) fn from_route(route: &Route, device: Option<u32>) -> RouteMessage {
 }
 
 pub(super) fn link(message: LinkMessage) -> Option<Link> {
-    let name = message.attributes.into_iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    })?;
-    Some(Link { index: message.header.index, name, up: message.header.flags.contains(LinkFlags::Up) })
+    let (mut name, mut state) = (None, State::Unknown);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(found) => name = Some(found),
+            LinkAttribute::OperState(found) => state = found,
+            _ => {}
+        }
+    }
+    let up = message.header.flags.contains(LinkFlags::Up);
+    // The loopback device has no cable, and never leaves the unknown state.
+    let carries = state == State::Up || message.header.flags.contains(LinkFlags::Loopback) && up;
+    Some(Link { index: message.header.index, name: name?, up, carries })
 }
 
 pub(super) fn address(message: &AddressMessage) -> Option<IpNet> {
@@ -92,8 +99,10 @@ pub(super) fn route(family: Family, message: &RouteMessage, links: &[Link]) -> O
             RouteAttribute::PrefSource(source) => found.source = ip(source),
             RouteAttribute::Table(table) => found.table = *table,
             RouteAttribute::Oif(index) => device = links.iter().find(|link| link.index == *index),
-            // A metric of somebody's choice makes it a route that we did not write.
-            RouteAttribute::Priority(metric) if family == Family::V4 || *metric != DEFAULT_IPV6_METRIC => return None,
+            // A metric of somebody's choice makes it a route that `Route` cannot say.
+            RouteAttribute::Priority(0) => {}
+            RouteAttribute::Priority(DEFAULT_IPV6_METRIC) if family == Family::V6 => {}
+            RouteAttribute::Priority(_) => return None,
             _ => {}
         }
     }

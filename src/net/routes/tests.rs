@@ -1,3 +1,5 @@
+//! Routes and rules as text, and made, listed and removed in namespaces.
+
 use super::*;
 
 const TABLE: u32 = 15006;

@@ -67,6 +67,8 @@ pub struct Link {
     pub name: String,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it carries, as far as the kernel has noticed: it is up, and so is the other end of its cable.
+    pub carries: bool,
 }
 
 /// What becomes of packets that a route matches.
@@ -74,7 +76,7 @@ pub struct Link {
 pub enum Action {
     /// They are ours: every address of the prefix is this host's (AnyIP).
     Local {
-        /// Normally [`LOOPBACK`].
+        /// Normally [`LOOPBACK`](super::LOOPBACK).
         device: String,
     },
     /// They go to the next hop, or straight to the device's link.
@@ -152,7 +154,7 @@ pub struct Rule {
     pub family: Family,
     /// Smaller is asked first; the main table stands at 32766.
     pub priority: u32,
-    /// Only packets that came in here; [`LOOPBACK`] means those that this host sends.
+    /// Only packets that came in here; [`LOOPBACK`](super::LOOPBACK) means those that this host sends.
     pub input: Option<String>,
     /// Only packets to here.
     pub to: Option<IpNet>,

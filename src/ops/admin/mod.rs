@@ -9,8 +9,8 @@
 //! | `/logging` | GET, POST `?level=` | what is logged |
 //! | `/drain` | POST | stop gracefully |
 //!
-//! A role adds its own. The first three are also served to the network ([`health`]); everything is served on loopback
-//! alone ([`routes`]). Loopback is no protection from a browser on the same machine, so there a request must name a
+//! A role adds its own. The first three are also served to the network ([`health()`]); everything is served on loopback
+//! alone ([`routes()`]). Loopback is no protection from a browser on the same machine, so there a request must name a
 //! loopback host and a change must not come from a web page.
 
 mod routes;

@@ -178,7 +178,7 @@ mod tests {
         }
 
         fn counted(&self, verdict: &str) -> bool {
-            self.registry.text().contains(&format!("funicular_token_verdicts_total{{verdict={verdict}"))
+            self.registry.text().contains(&format!("funicular_token_verdicts_total{{how={verdict}"))
         }
     }
 

@@ -1,8 +1,8 @@
 //! Fifth phase: a connection on which the service knows who calls.
 //!
-//! The room where the token modes live side by side: [`Way::of`] says which one a rule asks for, each mode has its
-//! module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it never falls back to a
-//! weaker one.
+//! The room where the token modes live side by side: [`mode`] says which one a rule asks for, [`Way`] holds what it
+//! needs, each mode has its module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it
+//! never falls back to a weaker one.
 
 mod pp2;
 

@@ -24,6 +24,7 @@ mod flight;
 pub(in crate::sidecar) mod health;
 mod metrics;
 pub(in crate::sidecar) mod race;
+pub(in crate::sidecar) mod seldom;
 mod spaces;
 mod verdict;
 mod walk;

@@ -36,6 +36,8 @@ pub(in crate::sidecar) enum Reply<T, U> {
     Unusable(U),
     /// It did not speak.
     Silent,
+    /// It was never asked, for want of a socket: nothing is learned about it.
+    NotAsked,
 }
 
 /// Nobody gave a usable answer.
@@ -116,6 +118,7 @@ async fn attempt<T, U>(
     match &reply {
         Reply::Good(_) | Reply::Unusable(_) => health.answered(server, now - start),
         Reply::Silent => health.failed(server, now),
+        Reply::NotAsked => {}
     }
     (server, reply)
 }
@@ -155,7 +158,7 @@ impl<U> Race<'_, U> {
             Reply::Unusable(unusable) => {
                 self.unusable.get_or_insert(unusable);
             }
-            Reply::Silent => {}
+            Reply::Silent | Reply::NotAsked => {}
         }
         self.settled.push(server);
         None

@@ -20,6 +20,7 @@ use super::cache::Cache;
 use super::flight::Flights;
 use super::health::Health;
 use super::race::{Pace, Reply, first_good};
+use super::seldom::Seldom;
 use super::verdict::{self, Delegation, Unusable, Verdict};
 use super::{ResolveError, ResolveMetrics, Settings};
 use crate::model::Name;
@@ -99,6 +100,7 @@ pub(super) struct Walker {
     client: DnsClient,
     metrics: ResolveMetrics,
     health: Arc<Health>,
+    no_socket: Arc<Seldom>,
     delegations: Mutex<Cache<Name, Arc<Delegation>>>,
     answers: Mutex<Cache<(Name, Type), Outcome>>,
     /// NXDOMAIN counts for every type.
@@ -143,6 +145,7 @@ impl Walker {
             client,
             metrics,
             health: Arc::default(),
+            no_socket: Arc::default(),
             delegations: Mutex::new(Cache::new(MOST_DELEGATIONS)),
             answers: Mutex::new(Cache::new(MOST_ANSWERS)),
             missing: Mutex::new(Cache::new(MOST_ANSWERS)),
@@ -287,7 +290,9 @@ impl Walker {
             Authority::Delegated { delegation, .. } => self.addresses(delegation, budget, nested).await?,
         };
         let question = Question { name: name.clone(), rtype, class: Class::IN };
-        let ask = |server| ask(self.client, self.metrics.clone(), server, question.clone(), zone.clone());
+        let ask = |server| {
+            ask(self.client, self.metrics.clone(), self.no_socket.clone(), server, question.clone(), zone.clone())
+        };
         first_good(&self.health, &servers, PACE, ask, || self.metrics.failovers.increment()).await.map_err(|failure| {
             let (name, zone) = (name.clone(), zone.clone());
             match failure.unusable {
@@ -348,6 +353,7 @@ impl Walker {
 async fn ask(
     client: DnsClient,
     metrics: ResolveMetrics,
+    no_socket: Arc<Seldom>,
     server: SocketAddr,
     question: Question,
     zone: Name,
@@ -356,6 +362,12 @@ async fn ask(
     let judged = match client.ask(server, &question, PACE.attempt).await {
         Ok(message) => verdict::judge(&message, &zone, &question.name, question.rtype),
         Err(AskError::Malformed { .. }) => Err(Unusable::Broken),
+        Err(error @ AskError::NoSocket { .. }) => {
+            if let Some(left_out) = no_socket.due(Instant::now()) {
+                tracing::warn!(%error, left_out, "a name server of Peak's cannot be asked");
+            }
+            return Reply::NotAsked;
+        }
         Err(error @ (AskError::Timeout { .. } | AskError::Io { .. } | AskError::NoQuestion { .. })) => {
             tracing::debug!(%error, reason = error.reason(), "name server did not answer");
             return Reply::Silent;

@@ -18,6 +18,7 @@ use super::{StandIns, StubMetrics, reverse};
 use crate::model::Name;
 use crate::net::dns_client::Transport;
 use crate::ops::metrics::Reason;
+use crate::sidecar::resolve::seldom::Seldom;
 use crate::sidecar::resolve::{Answer, Fact, Found, Known, ResolveError, Resolver, seconds_left};
 use crate::wire::dns::{Class, Header, Message, Opcode, Question, Rcode, Record, Type};
 
@@ -37,6 +38,8 @@ pub(super) struct Answerer {
     pub(super) stand_ins: Arc<StandIns>,
     pub(super) upstream: Upstream,
     pub(super) metrics: StubMetrics,
+    /// Warns of services without a stand-in.
+    pub(super) no_stand_in: Seldom,
 }
 
 /// An answer made here, and where it comes from.
@@ -59,29 +62,37 @@ impl Answerer {
             Transport::Udp => Proto::Udp,
             Transport::Tcp => Proto::Tcp,
         };
-        let made = match Message::parse(query) {
-            Ok(asked) => match self.make(&asked).await {
-                Some(made) => made,
-                None => match self.upstream.forward(transport, query).await {
-                    Ok(octets) => {
-                        let rcode = Header::parse(&octets).map_or(Rcode::SERVFAIL, |header| header.rcode);
-                        self.metrics.answers.increment(&(proto, Origin::Upstream, RcodeLabel(rcode)));
-                        return Some(octets);
-                    }
-                    Err(error) => self.failure(&asked, Origin::Upstream, error.reason()),
-                },
-            },
-            Err(_) => Made { message: refusal(header, Rcode::FORMERR), origin: Origin::Nobody },
+        let asked = match Message::parse(query) {
+            Ok(asked) => asked,
+            Err(_) => {
+                self.count(proto, Origin::Nobody, Rcode::FORMERR);
+                return Some(refusal(header, Rcode::FORMERR).encode(LEAST_UDP.into()));
+            }
         };
-        self.metrics.answers.increment(&(proto, made.origin, RcodeLabel(made.message.header.rcode)));
-        Some(made.message.encode(limit(&made.message, query, transport)))
+        let made = match self.make(&asked).await {
+            Some(made) => made,
+            None => match self.upstream.forward(transport, query).await {
+                Ok(octets) => {
+                    let rcode = Header::parse(&octets).map_or(Rcode::SERVFAIL, |header| header.rcode);
+                    self.count(proto, Origin::Upstream, rcode);
+                    return Some(octets);
+                }
+                Err(error) => self.failure(&asked, Origin::Upstream, error.reason()),
+            },
+        };
+        self.count(proto, made.origin, made.message.header.rcode);
+        Some(made.message.encode(limit(&asked, transport)))
+    }
+
+    fn count(&self, proto: Proto, origin: Origin, rcode: Rcode) {
+        self.metrics.answers.increment(&(proto, origin, RcodeLabel(rcode)));
     }
 
     /// SERVFAIL for a question that there is no room to think about.
     pub(super) fn too_busy(&self, query: &[u8], proto: Proto) -> Option<Vec<u8>> {
         let header = Header::parse(query).ok().filter(|header| !header.response && query.len() >= HEADER_OCTETS)?;
         self.metrics.failures.increment(&Reason("too-many-questions"));
-        self.metrics.answers.increment(&(proto, Origin::Nobody, RcodeLabel(Rcode::SERVFAIL)));
+        self.count(proto, Origin::Nobody, Rcode::SERVFAIL);
         let message = Message::parse(query)
             .map_or_else(|_| refusal(header, Rcode::SERVFAIL), |asked| asked.response(Rcode::SERVFAIL));
         Some(message.encode(LEAST_UDP.into()))
@@ -147,7 +158,9 @@ impl Answerer {
         let (ipv4, ipv6) = match self.stand_ins.assign(&question.name) {
             Ok(pair) => pair,
             Err(error) => {
-                tracing::warn!(%error, reason = error.reason(), "a service has no stand-in");
+                if let Some(left_out) = self.no_stand_in.due(Instant::now()) {
+                    tracing::warn!(%error, reason = error.reason(), left_out, "a service has no stand-in");
+                }
                 return self.failure(asked, Origin::StandIn, error.reason());
             }
         };
@@ -266,13 +279,12 @@ fn soa(known: &Known, now: Instant) -> Option<Record> {
 }
 
 /// How long the answer may be: what the application says it takes (RFC 6891 §6.2.5).
-fn limit(answer: &Message, query: &[u8], transport: Transport) -> usize {
+fn limit(asked: &Message, transport: Transport) -> usize {
     match transport {
         Transport::Tcp => MOST_TCP,
-        Transport::Udp if answer.edns.is_none() => LEAST_UDP.into(),
         Transport::Udp => {
-            let edns = Message::parse(query).ok().and_then(|asked| asked.edns);
-            edns.map_or(LEAST_UDP, |edns| edns.udp_size.clamp(LEAST_UDP, MOST_UDP)).into()
+            let takes = asked.edns.as_ref().map_or(LEAST_UDP, |edns| edns.udp_size);
+            takes.clamp(LEAST_UDP, MOST_UDP).into()
         }
     }
 }

@@ -23,9 +23,11 @@ use crate::net::dns_client::{DnsClient, Transport};
 use crate::net::listen;
 use crate::ops::metrics::Reason;
 use crate::sidecar::resolve::Resolver;
+use crate::sidecar::resolve::seldom::Seldom;
 
-/// Questions at work at once, of all transports.
-const MOST_QUESTIONS: usize = 4096;
+/// Questions at work at once, of all transports. Each may hold a descriptor or two while it waits for upstream, and the
+/// usual limit for all that a process does is 1,024; connections need the rest.
+const MOST_QUESTIONS: usize = 256;
 /// Connections at once.
 const MOST_CONNECTIONS: usize = 256;
 /// Questions of one connection at work at once; further ones wait in the socket.
@@ -36,6 +38,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a free port is looked for that is free on all addresses and transports.
 const PORT_ATTEMPTS: usize = 16;
+/// How long to wait after a failed receive: long enough not to spin, short enough not to be noticed.
+const AFTER_FAILED_RECEIVE: Duration = Duration::from_millis(1);
 const LONGEST_MESSAGE: usize = 65_535;
 
 /// What the stub serves from.
@@ -76,8 +80,13 @@ impl Stub {
         let addr = *ours.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let upstream =
             Upstream::new(without_ourselves(parts.upstream, &ours), parts.client, parts.metrics.failovers.clone());
-        let answerer =
-            Answerer { resolver: parts.resolver, stand_ins: parts.stand_ins, upstream, metrics: parts.metrics };
+        let answerer = Answerer {
+            resolver: parts.resolver,
+            stand_ins: parts.stand_ins,
+            upstream,
+            metrics: parts.metrics,
+            no_stand_in: Seldom::default(),
+        };
         Ok(Self { answerer: Arc::new(answerer), sockets, addr })
     }
 
@@ -156,8 +165,14 @@ async fn datagrams(answerer: Arc<Answerer>, socket: Arc<UdpSocket>, limits: Limi
     let mut datagram = vec![0; LONGEST_MESSAGE];
     loop {
         while at_work.try_join_next().is_some() {}
-        // An error here is about an earlier answer that could not be delivered (ICMP); the next question may be fine.
-        let Ok((length, from)) = socket.recv_from(&mut datagram).await else { continue };
+        let (length, from) = match socket.recv_from(&mut datagram).await {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::debug!(%error, "the stub could not receive a datagram");
+                sleep(AFTER_FAILED_RECEIVE).await;
+                continue;
+            }
+        };
         let query = &datagram[..length];
         match limits.questions.clone().try_acquire_owned() {
             Ok(room) => {

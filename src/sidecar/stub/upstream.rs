@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::answer::question_for;
 use crate::model::Name;
-use crate::net::dns_client::{DnsClient, Transport};
+use crate::net::dns_client::{AskError, DnsClient, Transport};
 use crate::ops::metrics::Counter;
 use crate::sidecar::resolve::health::Health;
 use crate::sidecar::resolve::race::{Pace, Reply, first_good};
+use crate::sidecar::resolve::seldom::Seldom;
 use crate::wire::dns::{Header, Message, Rcode, Type};
 
 /// A recursive server may need seconds for a name that nobody asked before; the usual resolver gives up after five. A
@@ -51,12 +54,13 @@ pub(super) struct Upstream {
     servers: Vec<SocketAddr>,
     client: DnsClient,
     health: Arc<Health>,
+    no_socket: Arc<Seldom>,
     failovers: Counter,
 }
 
 impl Upstream {
     pub(super) fn new(servers: Vec<SocketAddr>, client: DnsClient, failovers: Counter) -> Self {
-        Self { servers, client, health: Arc::default(), failovers }
+        Self { servers, client, health: Arc::default(), no_socket: Arc::default(), failovers }
     }
 
     /// What upstream says to the message `query`, by the transport it came by.
@@ -67,8 +71,8 @@ impl Upstream {
         let query: Arc<[u8]> = query.into();
         let client = self.client;
         let ask = |server| {
-            let query = query.clone();
-            async move { exchange(client, transport, server, &query).await }
+            let (query, no_socket) = (query.clone(), self.no_socket.clone());
+            async move { exchange(client, &no_socket, transport, server, &query).await }
         };
         match first_good(&self.health, &self.servers, PACE, ask, || self.failovers.increment()).await {
             Ok(answer) => Ok(answer),
@@ -89,6 +93,7 @@ impl Upstream {
 
 async fn exchange(
     client: DnsClient,
+    no_socket: &Seldom,
     transport: Transport,
     server: SocketAddr,
     query: &[u8],
@@ -98,6 +103,12 @@ async fn exchange(
             Ok(Rcode::SERVFAIL | Rcode::REFUSED | Rcode::NOTIMP) => Reply::Unusable(answer),
             Ok(_) | Err(_) => Reply::Good(answer),
         },
+        Err(error @ AskError::NoSocket { .. }) => {
+            if let Some(left_out) = no_socket.due(Instant::now()) {
+                tracing::warn!(%error, left_out, "an upstream name server cannot be asked");
+            }
+            Reply::NotAsked
+        }
         Err(error) => {
             tracing::debug!(%error, reason = error.reason(), "upstream name server did not answer");
             Reply::Silent

@@ -3,16 +3,15 @@
 //! Owns layout and colour alone; what is found stands in [`Step`]. Text appears step by step, as it becomes true; JSON
 //! comes at the end. Colour is for a terminal, and only where `NO_COLOR` is unset (no-color.org).
 
+mod layout;
+
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Columns of the text form.
-const WIDTH: usize = 80;
-/// Columns before everything that belongs to a step.
-const INDENT: usize = 4;
+use self::layout::{INDENT, Paint, WIDTH, fill, hang, wrap, wrap_command};
 
 /// One step of the demo: what happens, what was seen, and what must hold.
 #[derive(Clone, Debug, Serialize)]
@@ -165,7 +164,7 @@ impl Stage {
     /// Text before the first step; nothing in JSON.
     pub(super) fn prologue(&mut self, text: &str) {
         if self.format == Format::Text {
-            emit(&format!("{}\n", wrap(text, 0)));
+            emit(&wrap(text, 0));
         }
     }
 
@@ -276,7 +275,9 @@ impl Stage {
             (false, false) => "FAILED  ",
         };
         let words = if claim.held { claim.claim.clone() } else { format!("{}: {}", claim.claim, claim.seen) };
-        let lines = wrap(&format!("{mark}{words}"), INDENT);
+        let (first, rest) = (format!("{:INDENT$}{mark}", ""), " ".repeat(INDENT + mark.chars().count()));
+        let mut lines = String::new();
+        fill(&mut lines, words.split_whitespace(), &first, &rest, "");
         if claim.held { self.paint.good(&lines) } else { self.paint.bad(&lines) }
     }
 
@@ -351,105 +352,6 @@ fn emit(text: &str) {
     let _ = out.flush();
 }
 
-/// Breaks paragraphs at spaces so that no line is longer than [`WIDTH`], except by a single longer word.
-fn wrap(text: &str, indent: usize) -> String {
-    let mut wrapped = String::new();
-    let margin = " ".repeat(indent);
-    for (at, paragraph) in text.split("\n\n").enumerate() {
-        if at > 0 {
-            wrapped.push('\n');
-        }
-        fill(&mut wrapped, paragraph.split_whitespace(), &margin, &margin, "");
-    }
-    wrapped
-}
-
-/// A line that is cut at spaces only where it is too long; what follows hangs.
-fn hang(line: &str, indent: usize) -> String {
-    let margin = " ".repeat(indent);
-    if indent + line.chars().count() <= WIDTH {
-        return format!("{margin}{line}\n");
-    }
-    let mut wrapped = String::new();
-    fill(&mut wrapped, line.split(' '), &margin, &format!("{margin}    "), "");
-    wrapped
-}
-
-/// The same for a command line: continued lines end in a backslash and hang, so that they can be pasted.
-fn wrap_command(text: &str, indent: usize) -> String {
-    let mut wrapped = String::new();
-    let margin = " ".repeat(indent);
-    fill(&mut wrapped, text.split(' '), &margin, &format!("{margin}    "), " \\");
-    wrapped
-}
-
-fn fill<'a>(out: &mut String, words: impl Iterator<Item = &'a str>, first: &str, rest: &str, continued: &str) {
-    let mut line = String::from(first);
-    let mut empty = true;
-    for word in words {
-        let needed = line.chars().count() + 1 + word.chars().count() + continued.len();
-        if !empty && needed > WIDTH {
-            out.push_str(&line);
-            out.push_str(continued);
-            out.push('\n');
-            line = String::from(rest);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    if !empty {
-        out.push_str(&line);
-        out.push('\n');
-    }
-}
-
-/// Colours, or none.
-#[derive(Clone, Copy, Debug)]
-struct Paint(bool);
-
-impl Paint {
-    fn wrap(self, code: &str, text: &str) -> String {
-        if !self.0 {
-            return text.to_owned();
-        }
-        // Line by line, so that no colour runs past the end of its line.
-        text.split_inclusive('\n')
-            .map(|line| match line.strip_suffix('\n') {
-                Some(body) => format!("\x1b[{code}m{body}\x1b[0m\n"),
-                None => format!("\x1b[{code}m{line}\x1b[0m"),
-            })
-            .collect()
-    }
-
-    fn title(self, text: &str) -> String {
-        self.wrap("1;36", text)
-    }
-
-    fn strong(self, text: &str) -> String {
-        self.wrap("1", text)
-    }
-
-    fn dim(self, text: &str) -> String {
-        self.wrap("2", text)
-    }
-
-    fn good(self, text: &str) -> String {
-        self.wrap("32", text)
-    }
-
-    fn bad(self, text: &str) -> String {
-        self.wrap("1;31", text)
-    }
-
-    fn accent(self, text: &str) -> String {
-        self.wrap("34", text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -516,14 +418,5 @@ mod tests {
         stage(false, false).bars(&mut text, &[("s1".into(), 50), ("s2".into(), 100)]);
         let lengths: Vec<usize> = text.lines().map(|line| line.matches('#').count()).collect();
         assert_eq!(lengths, [33, 66]);
-    }
-
-    #[test]
-    fn a_wrapped_command_can_be_pasted() {
-        let command = format!("curl {}", "--header value ".repeat(10).trim_end());
-        let wrapped = wrap_command(&command, INDENT);
-        let joined: Vec<&str> = wrapped.lines().map(|line| line.trim_end_matches('\\').trim()).collect();
-        assert_eq!(joined.join(" "), command);
-        assert!(wrapped.lines().count() > 1);
     }
 }
