@@ -11,6 +11,7 @@
 //! Invariants: every node has records or children; the ancestors of a node, up to the apex, are nodes; the counts of
 //! cuts and wildcards by depth agree with the nodes.
 
+mod ahead;
 mod change;
 mod check;
 mod depths;

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::key::same_name;
 use crate::model::Name;
 
 /// Bits of the hash that one branch decides.
@@ -87,6 +88,73 @@ impl<T> Trie<T> {
     }
 }
 
+impl<T> Trie<T> {
+    /// The beginning of the way to the name with this hash.
+    #[inline]
+    pub(super) fn walk(&self, hash: u64) -> Walk<'_, T> {
+        Walk { hash, shift: 0, at: At::Branch(&self.root) }
+    }
+}
+
+/// The way to one name, a step at a time; the name itself is not compared.
+#[derive(Debug)]
+pub(super) struct Walk<'t, T> {
+    hash: u64,
+    shift: u32,
+    at: At<'t, T>,
+}
+
+enum At<'t, T> {
+    Branch(&'t Branch<T>),
+    End(Option<&'t Arc<T>>),
+}
+
+impl<T> Clone for Walk<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Walk<'_, T> {}
+
+impl<T> Clone for At<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for At<'_, T> {}
+
+impl<T> fmt::Debug for At<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Branch(_)) { "Branch" } else { "End" })
+    }
+}
+
+impl<'t, T> Walk<'t, T> {
+    /// Goes on by one branch, unless the way has ended.
+    #[inline]
+    pub(super) fn step(&mut self) {
+        let At::Branch(branch) = self.at else { return };
+        let slot = if self.shift < BITS { branch.index(self.hash, self.shift).ok() } else { None };
+        self.shift += STEP;
+        self.at = match slot.map(|index| &branch.slots[index]) {
+            Some(Slot::Branch(below)) => At::Branch(below),
+            Some(Slot::Leaf { hash, item }) => At::End((*hash == self.hash).then_some(item)),
+            None => At::End(None),
+        };
+    }
+
+    /// What stands at the end, once it is reached and there is something with the hash.
+    #[inline]
+    pub(super) fn item(&self) -> Option<&'t Arc<T>> {
+        match self.at {
+            At::End(item) => item,
+            At::Branch(_) => None,
+        }
+    }
+}
+
 impl<T: Named> Trie<T> {
     /// The value at the name with this hash and these octets, which may be of either case.
     #[inline]
@@ -144,8 +212,9 @@ impl<T: Named> Trie<T> {
     }
 }
 
+#[inline]
 fn is_named<T: Named>(item: &T, octets: &[u8]) -> bool {
-    item.name().wire().eq_ignore_ascii_case(octets)
+    same_name(item.name().wire(), octets)
 }
 
 impl<T> Branch<T> {

@@ -11,7 +11,7 @@ use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
 use crate::model::Name;
 use crate::model::UnixSeconds;
-use crate::model::zone::{Answer, End, Key, Zone, Zones};
+use crate::model::zone::{Answer, End, Key, Seed, Zone, Zones};
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
 use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns};
@@ -19,6 +19,9 @@ use crate::wire::dns::{Class, Rcode, Type};
 
 /// The largest message over TCP (RFC 1035 §4.2.2).
 const TCP_LIMIT: usize = 65_535;
+
+/// Requests that are looked at together, at most.
+pub(super) const ABREAST: usize = 64;
 
 /// Answers for one worker.
 #[derive(Debug)]
@@ -65,12 +68,36 @@ impl QueryLog {
     }
 }
 
-/// A key that is no news in a log.
-struct Scratch(Box<Key>);
+/// Room for the keys of the questions of one batch.
+struct Scratch {
+    keys: Box<[Key]>,
+    /// Whose turn it is.
+    at: usize,
+}
+
+impl Scratch {
+    fn new(keys: usize) -> Self {
+        Self { keys: (0..keys).map(|_| Key::default()).collect(), at: 0 }
+    }
+
+    #[inline]
+    fn key(&self) -> &Key {
+        &self.keys[self.at]
+    }
+
+    /// Makes the key whose turn it is that of `name`, which it may be already.
+    #[inline]
+    fn set(&mut self, seed: Seed, name: &[u8]) {
+        let key = &mut self.keys[self.at];
+        if !key.is_of(name) {
+            key.set(seed, name);
+        }
+    }
+}
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key")
+        f.write_str("Scratch")
     }
 }
 
@@ -90,7 +117,7 @@ enum Verdict<'z> {
 impl Responder {
     pub(super) fn new(shared: &Shared, proto: Proto, rate: Option<RateLimiter>, turns: u64, tally: Tally) -> Self {
         Self {
-            key: Scratch(Box::default()),
+            key: Scratch::new(if proto == Proto::Udp { ABREAST } else { 1 }),
             turns,
             cookies: shared.cookies.clone(),
             udp_limit: shared.udp_limit,
@@ -99,6 +126,36 @@ impl Responder {
             proto,
             tally,
         }
+    }
+
+    /// Has a look at the requests that are about to be answered, in that order: it makes their answers come sooner.
+    #[inline]
+    pub(super) fn look_ahead<'m>(&mut self, zones: &Zones, requests: impl Iterator<Item = &'m [u8]>) {
+        let mut count = 0;
+        for (key, request) in self.key.keys.iter_mut().zip(requests) {
+            // What cannot be read keeps an older key, which does no harm.
+            if let Ok(query) = Query::parse(request)
+                && let Some(name) = request.get(HEADER..HEADER + query.name_octets).filter(|name| !name.is_empty())
+            {
+                key.set(zones.seed(), name);
+            }
+            count += 1;
+        }
+        zones.look_ahead(&self.key.keys[..count]);
+    }
+
+    /// Answers the request that was at this place when the batch was looked at; else as [`Self::respond`].
+    #[inline]
+    pub(super) fn respond_in_turn(
+        &mut self,
+        place: usize,
+        zones: &Zones,
+        message: &mut [u8],
+        length: usize,
+        asker: Asker,
+    ) -> usize {
+        self.key.at = place.min(self.key.keys.len() - 1);
+        self.respond(zones, message, length, asker)
     }
 
     /// Answers the request that is the first `length` octets of `message`, over it; gives the reply's octets, 0 when
@@ -129,7 +186,7 @@ impl Responder {
         let limit = self.limit(&query);
         let verdict = self.judge(zones, message, &query);
         let answer = match verdict {
-            Verdict::Zone(zone) => Some(zone.answer(&self.key.0, query.qtype)),
+            Verdict::Zone(zone) => Some(zone.answer(self.key.key(), query.qtype)),
             Verdict::Code(_) => None,
         };
         let rcode = verdict.rcode(answer.as_ref());
@@ -163,7 +220,7 @@ impl Responder {
             None => Kind::Refusal,
             Some(answer) => match answer.end {
                 _ if answer.synthesized => Kind::Wildcard(answer.zone.id()),
-                End::Data(_) | End::Elsewhere => Kind::Positive(self.key.0.hash()),
+                End::Data(_) | End::Elsewhere => Kind::Positive(self.key.key().hash()),
                 End::NoData | End::NoName => Kind::Negative(answer.zone.id()),
                 End::Referral { .. } => Kind::Referral(answer.zone.id()),
             },
@@ -190,8 +247,8 @@ impl Responder {
         let Some(name) = message.get(HEADER..HEADER + query.name_octets) else {
             return Verdict::Code(Rcode::FORMERR);
         };
-        self.key.0.set(zones.seed(), name);
-        match zones.find(&self.key.0, query.qtype) {
+        self.key.set(zones.seed(), name);
+        match zones.find(self.key.key(), query.qtype) {
             Some(zone) => Verdict::Zone(zone),
             None => Verdict::Code(Rcode::REFUSED),
         }
