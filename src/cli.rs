@@ -41,11 +41,17 @@ enum Command {
     Ssa(ssa::Args),
 }
 
+/// All commands with their flags, to be parsed or described.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the process's arguments, runs the command, and gives the exit code: 0 done, 1 failed, 2 wrong usage.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(args) => check::run(args),
-        Command::Completion(args) => completion::run(&args, Cli::command()),
+        Command::Completion(args) => completion::run(&args, command()),
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
         Command::Peak(args) => crate::peak::run(args),

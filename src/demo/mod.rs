@@ -1,8 +1,8 @@
 //! The whole system on one machine: `funicular demo`.
 //!
 //! Every role runs as a process of its own in network namespaces that vanish with the demo; the programs that call and
-//! answer are real ones. [`enclosure`] makes the room and its certain end, [`plan`] says who is where, [`site`] builds
-//! it on a [`bed`], [`story`] shows and checks it, [`render`] prints what it found.
+//! answer are real ones. `enclosure` makes the room and its certain end, `plan` says who is where, `site` builds
+//! it on a `bed`, `story` shows and checks it, `render` prints what it found.
 
 pub mod bed;
 mod enclosure;

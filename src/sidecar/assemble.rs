@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use super::directory::Directory;
+use super::directory::{Directory, LastKnown};
 use super::inbound::admit::OwnService;
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
@@ -103,7 +103,7 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
     };
     let inbound = Inbound {
         original: OriginalDst::of_the_kernel(),
-        directory,
+        directory: Arc::new(LastKnown::new(directory)),
         secrets,
         policy: policy(config.inbound.policy),
         services: config.inbound.services.iter().map(own_service).collect(),

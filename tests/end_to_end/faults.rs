@@ -48,7 +48,6 @@ fn without_peak_a_known_name_lives_for_its_ttl_and_then_fails_fast_and_counted()
     let stopped = Instant::now();
     let still = served(site);
     let so_far = stopped.elapsed();
-    // The servers' sidecars may forget the rule a little before the client's does, and refuse what they cannot check.
     let patience = Duration::from_secs(u64::from(BRIEF.ttl) + 10);
     until("the client's sidecar gives up on the name", patience, || !served(site) && refused(site) > 0.0);
     let before = refused(site);

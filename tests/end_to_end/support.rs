@@ -50,7 +50,7 @@ pub(crate) fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool
     let deadline = Instant::now() + limit;
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come true within {} s", limit.as_secs());
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -18,6 +19,10 @@ const REQUESTS: usize = 200;
 /// A pod's count of [`REQUESTS`] at even odds among three is binomial: mean 66.7, deviation 6.7. Five deviations off
 /// happens once in a million runs.
 const FAIR: std::ops::RangeInclusive<usize> = 34..=100;
+
+/// How long the servers' sidecars have to log what they carried, and how often to look.
+const LOGGED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Answers by pod and the number that failed, from what the HTTP client printed: body, status, body, status...
 fn tally(output: &str) -> (BTreeMap<String, usize>, usize) {
@@ -105,9 +110,22 @@ fn carried(line: &str, pod: usize) -> Option<Landed> {
     Some(Landed { address: *address.ip(), pod, caller: text("caller").unwrap_or_default().to_owned() })
 }
 
+/// All of them, or those that were logged in good time: a line is written when its connection has ended on both sides,
+/// which is after the client has its answer.
+fn all_landed(site: &mut Site) -> Vec<Landed> {
+    let deadline = Instant::now() + LOGGED_WITHIN;
+    loop {
+        let connections = landed(site);
+        if connections.len() >= REQUESTS || Instant::now() >= deadline {
+            return connections;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
 /// What the servers saw of the 200 requests.
 pub(super) fn addresses(site: &mut Site, _tools: &Tools) -> Result<Told, StoryError> {
-    let connections = landed(site);
+    let connections = all_landed(site);
     let item = AplItem { negated: false, prefix: ORDERS.prefix() };
     let (space, now) = (Space::new(&[item]).ok(), clock::now());
     let rule = space.as_ref().and_then(|space| Rule::parse(ORDERS.rule, space).ok());

@@ -26,6 +26,12 @@ impl Depths {
         }
     }
 
+    /// Whether there is nothing at any depth.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.mask == 0
+    }
+
     /// The depths from `first` up to and including `last` at which there is something, ascending.
     pub(super) fn between(&self, first: usize, last: usize) -> Between {
         Between(self.mask & from(first) & !from(last + 1))

@@ -129,6 +129,9 @@ impl Zone {
     /// The referral of the topmost cut above the name.
     #[inline]
     fn cut_above(&self, key: &Key) -> Option<End<'_>> {
+        if self.cuts.is_empty() {
+            return None;
+        }
         for labels in self.cuts.between(self.apex_labels + 1, key.labels().saturating_sub(1)) {
             let (hash, octets) = key.suffix(labels);
             if let Some(cut) = self.nodes.get(hash, octets)

@@ -30,6 +30,8 @@ pub struct Rrset {
     rtype: u16,
     count: u16,
     ttl: u32,
+    /// Octets of each record where there are no extras.
+    stride: u16,
     /// The question name's length for which the pointers in `block` hold.
     owner_octets: u8,
     block: Box<[u8]>,
@@ -201,7 +203,7 @@ impl Rrset {
     fn start(&self, record: usize) -> usize {
         match &self.extras {
             Some(extras) => extras.starts.get(record).copied().map_or(0, usize::from),
-            None => self.block.len() / usize::from(self.count) * record,
+            None => usize::from(self.stride) * record,
         }
     }
 
@@ -387,6 +389,7 @@ impl Builder<'_> {
             rtype: self.rtype,
             count: count as u16,
             ttl: self.ttl,
+            stride: stride as u16,
             owner_octets: self.place.owner.wire().len() as u8,
             block: self.block.into(),
             extras: (!plain).then(|| Box::new(self.extras)),

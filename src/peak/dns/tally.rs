@@ -203,9 +203,36 @@ impl Tally {
     }
 }
 
+/// [`BYTES`] as whole numbers, which compare faster.
+const BOUNDS: [u32; BYTES.len()] = {
+    let mut bounds = [0; BYTES.len()];
+    let mut index = 0;
+    while index < bounds.len() {
+        bounds[index] = BYTES[index] as u32;
+        index += 1;
+    }
+    bounds
+};
+
+/// The index among [`TYPES`] of each type below 66, which is nearly all that are asked for.
+const INDEXES: [u8; 66] = {
+    let mut indexes = [TYPES.len() as u8; 66];
+    let mut index = 0;
+    while index < TYPES.len() {
+        if (TYPES[index].0 as usize) < indexes.len() {
+            indexes[TYPES[index].0 as usize] = index as u8;
+        }
+        index += 1;
+    }
+    indexes
+};
+
 #[inline]
 fn type_index(qtype: u16) -> usize {
-    TYPES.iter().position(|(number, _)| *number == qtype).unwrap_or(TYPES.len())
+    match INDEXES.get(usize::from(qtype)) {
+        Some(index) => usize::from(*index),
+        None => TYPES.iter().position(|(number, _)| *number == qtype).unwrap_or(TYPES.len()),
+    }
 }
 
 #[inline]
@@ -215,8 +242,8 @@ fn rcode_index(rcode: Rcode) -> usize {
 
 #[inline]
 fn bytes_range(octets: usize) -> usize {
-    let octets = octets as f64;
-    BYTES.iter().position(|bound| octets <= *bound).unwrap_or(BYTES.len())
+    let octets = octets as u32;
+    BOUNDS.iter().position(|bound| octets <= *bound).unwrap_or(BOUNDS.len())
 }
 
 /// The counters of all workers of a server.
