@@ -3,43 +3,89 @@
 //! A large zone does not fit in the cache, and finding an answer is a chain of reads, each of which says where the next
 //! one goes: one question alone waits for memory five or six times in turn. The chains of different questions have
 //! nothing to do with one another, so walking them side by side, a step of each in turn, lets the processor wait for
-//! many at once. Answering afterwards finds everything at hand. Nothing depends on it but the time that it saves.
+//! many at once. Answering afterwards finds everything at hand.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use super::key::Key;
 use super::node::Node;
 use super::trie::Walk;
-use super::{Rrset, Zones};
+use super::{Answer, Rrset, Zone, Zones, types};
 
-/// Questions walked side by side: more than a processor can wait for at once.
-const ABREAST: usize = 64;
+/// Questions looked up side by side: more than a processor can wait for at once.
+pub const ABREAST: usize = 32;
 
-/// Branches on the way to a name, of 64 ways each: enough for more names than memory holds.
-const BRANCHES: usize = 4;
+/// Branches on the way to a name, of 64 ways each, that are walked side by side; the rest of a longer way is walked alone.
+const BRANCHES: usize = 6;
 
-impl Zones {
-    /// Reads what the answers to questions for these names begin with. It changes nothing, and forgetting it costs
-    /// nothing but time.
-    pub fn look_ahead(&self, keys: &[Key]) {
-        for keys in keys.chunks(ABREAST) {
-            let mut walks = [None; ABREAST];
-            for (walk, key) in walks.iter_mut().zip(keys) {
-                *walk = self.find(key, 0).map(|zone| zone.nodes.walk(key.hash()));
-            }
-            look_ahead(&mut walks[..keys.len()]);
+/// Where the answer to a question for one name is to be found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'z> {
+    zones: &'z Zones,
+    zone: Option<&'z Arc<Zone>>,
+    /// The node at exactly the name.
+    node: Option<&'z Arc<Node>>,
+}
+
+impl<'z> Found<'z> {
+    /// The zone's answer to a question of this type for the name that was looked up, whose key `key` still is; none when
+    /// it belongs to no zone.
+    #[must_use]
+    #[inline]
+    pub fn answer(&self, key: &Key, qtype: u16) -> Option<Answer<'z>> {
+        if qtype == types::DS {
+            // Not always of the zone that answers other questions for the name.
+            return self.zones.find(key, qtype).map(|zone| zone.answer(key, qtype));
         }
+        self.zone.map(|zone| zone.answer_at(key, qtype, self.node))
     }
 }
 
-fn look_ahead(walks: &mut [Option<Walk<'_, Node>>]) {
-    for _ in 0..BRANCHES {
-        for walk in walks.iter_mut().flatten() {
-            walk.step();
+impl Zones {
+    /// Looks up all of these names, at most [`ABREAST`] of them, and reads what their answers begin with.
+    #[must_use]
+    #[inline]
+    pub fn look_up<'z, 'k>(&'z self, keys: impl Iterator<Item = &'k Key> + Clone) -> [Found<'z>; ABREAST] {
+        let mut found = [Found { zones: self, zone: None, node: None }; ABREAST];
+        let mut walks = [const { Walk::ended() }; ABREAST];
+        let mut count = 0;
+        for ((found, walk), key) in found.iter_mut().zip(&mut walks).zip(keys.clone()) {
+            count += 1;
+            found.zone = self.find(key, 0);
+            if let Some(zone) = found.zone {
+                *walk = zone.nodes.walk(key.hash());
+            }
         }
+        let walks = &mut walks[..count];
+        for _ in 0..BRANCHES {
+            let mut moved = false;
+            for walk in &mut *walks {
+                moved |= walk.step();
+            }
+            if !moved {
+                break;
+            }
+        }
+        read(walks);
+        for ((found, walk), key) in found.iter_mut().zip(walks).zip(keys) {
+            found.node = walk.finish(key.octets());
+        }
+        found
     }
-    let nodes = || walks.iter().flatten().filter_map(Walk::item);
-    // Each loop reads where the one before has learned that something is.
+
+    /// Looks up one name.
+    #[must_use]
+    #[inline]
+    pub fn look_up_one(&self, key: &Key) -> Found<'_> {
+        let zone = self.find(key, 0);
+        Found { zones: self, zone, node: zone.and_then(|zone| zone.nodes.get(key.hash(), key.octets())) }
+    }
+}
+
+/// Reads what stands at the ends of the ways: each loop where the one before has learned that something is.
+fn read(walks: &[Walk<'_, Node>]) {
+    let nodes = || walks.iter().filter_map(Walk::item);
     let mut read = 0;
     for node in nodes() {
         read ^= node.sets().len();
@@ -55,14 +101,17 @@ fn look_ahead(walks: &mut [Option<Walk<'_, Node>>]) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::Name;
-    use crate::model::zone::{Entry, Seed, Zone};
+    use crate::model::zone::{End, Entry, Seed};
 
-    #[test]
-    fn looking_ahead_takes_any_names_and_any_number_of_them() {
+    fn key(name: &str) -> Key {
+        let mut key = Key::default();
+        key.set(Seed(7), name.parse::<Name>().unwrap().wire());
+        key
+    }
+
+    fn zones() -> Zones {
         let apex: Name = "peak.".parse().unwrap();
         let entry = |name: &str, rtype, rdata: &[u8]| Entry {
             name: name.parse().unwrap(),
@@ -74,18 +123,33 @@ mod tests {
         let mut entries = vec![entry("peak.", 6, &soa), entry("peak.", 2, b"\x02ns\x02de\0")];
         entries.extend((0..1000).map(|number| entry(&format!("n{number}.a.peak."), 1, &[192, 0, 2, 1])));
         let mut zones = Zones::new(Seed(7));
-        zones.look_ahead(&[Key::default()]);
         zones.insert(Arc::new(Zone::load(&apex, Seed(7), &entries).unwrap().zone));
-        let names = (0..200).map(|number| format!("n{}.a.peak.", number * 7));
-        let keys: Vec<Key> = names
-            .chain([".", "peak.", "a.peak.", "elsewhere."].map(str::to_owned))
-            .map(|name| {
-                let mut key = Key::default();
-                key.set(Seed(7), name.parse::<Name>().unwrap().wire());
-                key
-            })
-            .collect();
-        zones.look_ahead(&[]);
-        zones.look_ahead(&keys);
+        zones
+    }
+
+    #[test]
+    fn names_looked_up_together_are_answered_like_each_alone() {
+        let zones = zones();
+        let names = (0..60).map(|number| format!("N{}.a.peak.", number * 17));
+        let keys: Vec<Key> =
+            names.chain([".", "peak.", "a.peak.", "elsewhere."].map(str::to_owned)).map(|name| key(&name)).collect();
+        let found = zones.look_up(keys.iter());
+        for (found, key) in found.iter().zip(&keys) {
+            for qtype in [types::A, types::NS, types::DS] {
+                let end = |answer: Option<Answer<'_>>| answer.map(|answer| format!("{:?}", answer.end));
+                let alone = zones.find(key, qtype).map(|zone| zone.answer(key, qtype));
+                assert_eq!(end(found.answer(key, qtype)), end(alone));
+                let one = zones.look_up_one(key);
+                assert_eq!(end(one.answer(key, qtype)), end(found.answer(key, qtype)));
+            }
+        }
+        assert!(matches!(found[1].answer(&keys[1], types::A).unwrap().end, End::Data(_)));
+        assert!(matches!(found[60].answer(&keys[60], types::A), None));
+    }
+
+    #[test]
+    fn no_names_and_no_zones_are_nothing_found() {
+        assert!(zones().look_up([].iter())[0].answer(&key("peak."), types::A).is_none());
+        assert!(Zones::new(Seed(7)).look_up([key("peak.")].iter())[0].answer(&key("peak."), types::A).is_none());
     }
 }

@@ -30,6 +30,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::{ABREAST, Found};
 pub use change::ChangeError;
 pub use check::{Fault, ZoneFault};
 pub use journal::Journal;

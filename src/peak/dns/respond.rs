@@ -11,22 +11,20 @@ use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
 use crate::model::Name;
 use crate::model::UnixSeconds;
-use crate::model::zone::{Answer, End, Key, Seed, Zone, Zones};
+use crate::model::zone::{ABREAST, Answer, End, Found, Key, Seed, Zones};
+use crate::net::udp_batch::Batch;
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
-use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns};
+use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns, QueryError};
 use crate::wire::dns::{Class, Rcode, Type};
 
 /// The largest message over TCP (RFC 1035 §4.2.2).
 const TCP_LIMIT: usize = 65_535;
 
-/// Requests that are looked at together, at most.
-pub(super) const ABREAST: usize = 64;
-
 /// Answers for one worker.
 #[derive(Debug)]
 pub(super) struct Responder {
-    key: Scratch,
+    seen: Scratch,
     /// Where answers begin in their sets: the state of a generator that need only be even.
     turns: u64,
     cookies: CookieSecret,
@@ -68,32 +66,30 @@ impl QueryLog {
     }
 }
 
-/// Room for the keys of the questions of one batch.
-struct Scratch {
-    keys: Box<[Key]>,
-    /// Whose turn it is.
-    at: usize,
+/// A request that was read, and the key of the name it asks for.
+struct Seen {
+    query: Result<Query, QueryError>,
+    key: Key,
 }
 
-impl Scratch {
-    fn new(keys: usize) -> Self {
-        Self { keys: (0..keys).map(|_| Key::default()).collect(), at: 0 }
+impl Seen {
+    fn new() -> Self {
+        Self { query: Err(QueryError::NotARequest), key: Key::default() }
     }
 
     #[inline]
-    fn key(&self) -> &Key {
-        &self.keys[self.at]
-    }
-
-    /// Makes the key whose turn it is that of `name`, which it may be already.
-    #[inline]
-    fn set(&mut self, seed: Seed, name: &[u8]) {
-        let key = &mut self.keys[self.at];
-        if !key.is_of(name) {
-            key.set(seed, name);
+    fn see(&mut self, seed: Seed, request: &[u8]) {
+        self.query = Query::parse(request);
+        if let Ok(query) = self.query
+            && let Some(name) = request.get(HEADER..HEADER + query.name_octets).filter(|name| !name.is_empty())
+        {
+            self.key.set(seed, name);
         }
     }
 }
+
+/// Room for the requests of one batch, which is no news in a log.
+struct Scratch(Vec<Seen>);
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -108,16 +104,10 @@ pub(super) struct Asker {
     pub(super) now: UnixSeconds,
 }
 
-/// How a question is answered.
-enum Verdict<'z> {
-    Code(Rcode),
-    Zone(&'z Zone),
-}
-
 impl Responder {
     pub(super) fn new(shared: &Shared, proto: Proto, rate: Option<RateLimiter>, turns: u64, tally: Tally) -> Self {
         Self {
-            key: Scratch::new(if proto == Proto::Udp { ABREAST } else { 1 }),
+            seen: Scratch((0..ABREAST).map(|_| Seen::new()).collect()),
             turns,
             cookies: shared.cookies.clone(),
             udp_limit: shared.udp_limit,
@@ -128,44 +118,60 @@ impl Responder {
         }
     }
 
-    /// Has a look at the requests that are about to be answered, in that order: it makes their answers come sooner.
-    #[inline]
-    pub(super) fn look_ahead<'m>(&mut self, zones: &Zones, requests: impl Iterator<Item = &'m [u8]>) {
-        let mut count = 0;
-        for (key, request) in self.key.keys.iter_mut().zip(requests) {
-            // What cannot be read keeps an older key, which does no harm.
-            if let Ok(query) = Query::parse(request)
-                && let Some(name) = request.get(HEADER..HEADER + query.name_octets).filter(|name| !name.is_empty())
-            {
-                key.set(zones.seed(), name);
+    /// Answers the first `count` requests of `batch`, each in its slot. So many at a time are looked up before the first
+    /// of them is answered: what their answers are made of is at hand by then.
+    pub(super) fn respond_to_all(&mut self, zones: &Zones, batch: &mut Batch, count: usize, now: UnixSeconds) {
+        let mut seen = std::mem::take(&mut self.seen.0);
+        for first in (0..count).step_by(ABREAST) {
+            let seen = &mut seen[..ABREAST.min(count - first)];
+            for (slot, seen) in (first..).zip(seen.iter_mut()) {
+                seen.see(zones.seed(), batch.request(slot));
             }
-            count += 1;
+            let found = zones.look_up(seen.iter().map(|seen| &seen.key));
+            for (slot, (seen, found)) in (first..).zip(seen.iter().zip(&found)) {
+                // From port 0 nobody can be waiting.
+                let Some(peer) = batch.peer(slot).filter(|peer| peer.port() != 0) else { continue };
+                let (message, length) = batch.datagram(slot);
+                let octets = self.reply(seen, found, message, length, Asker { peer: peer.ip(), now });
+                if octets > 0 {
+                    batch.reply(slot, octets);
+                }
+            }
         }
-        zones.look_ahead(&self.key.keys[..count]);
-    }
-
-    /// Answers the request that was at this place when the batch was looked at; else as [`Self::respond`].
-    #[inline]
-    pub(super) fn respond_in_turn(
-        &mut self,
-        place: usize,
-        zones: &Zones,
-        message: &mut [u8],
-        length: usize,
-        asker: Asker,
-    ) -> usize {
-        self.key.at = place.min(self.key.keys.len() - 1);
-        self.respond(zones, message, length, asker)
+        self.seen.0 = seen;
     }
 
     /// Answers the request that is the first `length` octets of `message`, over it; gives the reply's octets, 0 when
     /// there must be no reply.
     #[inline]
     pub(super) fn respond(&mut self, zones: &Zones, message: &mut [u8], length: usize, asker: Asker) -> usize {
+        let mut all = std::mem::take(&mut self.seen.0);
+        let octets = match (all.first_mut(), message.get(..length)) {
+            (Some(seen), Some(request)) => {
+                seen.see(zones.seed(), request);
+                let found = zones.look_up_one(&seen.key);
+                self.reply(seen, &found, message, length, asker)
+            }
+            _ => 0,
+        };
+        self.seen.0 = all;
+        octets
+    }
+
+    /// Answers a request that was seen and looked up.
+    #[inline]
+    fn reply(
+        &mut self,
+        seen: &Seen,
+        found: &Found<'_>,
+        message: &mut [u8],
+        length: usize,
+        asker: Asker,
+    ) -> usize {
         let ipv6 = matches!(asker.peer, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_none());
-        let query = match message.get(..length).map(Query::parse) {
-            Some(Ok(query)) => query,
-            Some(Err(error)) => {
+        let query = match &seen.query {
+            Ok(query) => query,
+            Err(error) => {
                 let Some(rcode) = error.rcode() else {
                     self.tally.silent();
                     return 0;
@@ -174,7 +180,6 @@ impl Responder {
                 self.tally.answered(&Counted { zone: None, ipv6, qtype: 0, rcode, octets: (length, octets) });
                 return octets;
             }
-            None => return 0,
         };
         let (edns, genuine) = match query.edns {
             Some(asked) => {
@@ -183,21 +188,18 @@ impl Responder {
             }
             None => (None, false),
         };
-        let limit = self.limit(&query);
-        let verdict = self.judge(zones, message, &query);
-        let answer = match verdict {
-            Verdict::Zone(zone) => Some(zone.answer(self.key.key(), query.qtype)),
-            Verdict::Code(_) => None,
-        };
-        let rcode = verdict.rcode(answer.as_ref());
+        let limit = self.limit(query);
+        let refused = refused(query);
+        let answer = if refused.is_none() { found.answer(&seen.key, query.qtype) } else { None };
+        let rcode = refused.unwrap_or_else(|| code(answer.as_ref()));
         // Who has shown a cookie of ours is where it says it is.
-        let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), asker) };
+        let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), &seen.key, asker) };
         if ruling == Ruling::Drop {
             self.tally.limited();
             return 0;
         }
         let turn = self.turn();
-        let mut reply = Reply::new(message, &query, limit, edns);
+        let mut reply = Reply::new(message, query, limit, edns);
         match &answer {
             _ if ruling == Ruling::Truncate => reply.slip(),
             Some(answer) => reply.answer(answer, turn),
@@ -207,51 +209,25 @@ impl Responder {
         let zone = answer.as_ref().map(|answer| answer.zone);
         self.tally.answered(&Counted { zone, ipv6, qtype: query.qtype, rcode, octets: (length, octets) });
         if self.log.takes(turn) {
-            log_query(&message[..octets], &query, asker, rcode);
+            log_query(&message[..octets], query, asker, rcode);
         }
         octets
     }
 
     /// What is to be done with the answer, where answers are limited.
     #[inline]
-    fn limited(&mut self, answer: Option<&Answer<'_>>, asker: Asker) -> Ruling {
+    fn limited(&mut self, answer: Option<&Answer<'_>>, key: &Key, asker: Asker) -> Ruling {
         let Some(rate) = &mut self.rate else { return Ruling::Send };
         let kind = match answer {
             None => Kind::Refusal,
             Some(answer) => match answer.end {
                 _ if answer.synthesized => Kind::Wildcard(answer.zone.id()),
-                End::Data(_) | End::Elsewhere => Kind::Positive(self.key.key().hash()),
+                End::Data(_) | End::Elsewhere => Kind::Positive(key.hash()),
                 End::NoData | End::NoName => Kind::Negative(answer.zone.id()),
                 End::Referral { .. } => Kind::Referral(answer.zone.id()),
             },
         };
         rate.judge(asker.peer, kind, asker.now)
-    }
-
-    #[inline]
-    fn judge<'z>(&mut self, zones: &'z Zones, message: &[u8], query: &Query) -> Verdict<'z> {
-        if query.edns.is_some_and(|edns| edns.version > 0) {
-            return Verdict::Code(Rcode::BADVERS);
-        }
-        if query.name_octets == 0 {
-            // A question for nothing but a cookie (RFC 7873 §5.4).
-            return Verdict::Code(Rcode::NOERROR);
-        }
-        if query.qclass != Class::IN.0 {
-            return Verdict::Code(Rcode::REFUSED);
-        }
-        let qtype = Type(query.qtype);
-        if qtype.is_meta() && qtype != Type::ANY {
-            return Verdict::Code(refusal(qtype));
-        }
-        let Some(name) = message.get(HEADER..HEADER + query.name_octets) else {
-            return Verdict::Code(Rcode::FORMERR);
-        };
-        self.key.set(zones.seed(), name);
-        match zones.find(self.key.key(), query.qtype) {
-            Some(zone) => Verdict::Zone(zone),
-            None => Verdict::Code(Rcode::REFUSED),
-        }
     }
 
     /// What the reply's OPT says: there is one exactly when the question has one (RFC 6891 §6.1.1).
@@ -285,16 +261,30 @@ impl Responder {
     }
 }
 
-impl Verdict<'_> {
-    #[inline]
-    fn rcode(&self, answer: Option<&Answer<'_>>) -> Rcode {
-        match (self, answer.map(|answer| answer.end)) {
-            (Self::Code(rcode), _) => *rcode,
-            (Self::Zone(_), Some(End::NoName)) => Rcode::NXDOMAIN,
-            (Self::Zone(_), Some(End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere) | None) => {
-                Rcode::NOERROR
-            }
-        }
+/// What a question is answered with whatever the zones hold, if so.
+#[inline]
+fn refused(query: &Query) -> Option<Rcode> {
+    if query.edns.is_some_and(|edns| edns.version > 0) {
+        return Some(Rcode::BADVERS);
+    }
+    if query.name_octets == 0 {
+        // A question for nothing but a cookie (RFC 7873 §5.4).
+        return Some(Rcode::NOERROR);
+    }
+    if query.qclass != Class::IN.0 {
+        return Some(Rcode::REFUSED);
+    }
+    let qtype = Type(query.qtype);
+    (qtype.is_meta() && qtype != Type::ANY).then(|| refusal(qtype))
+}
+
+/// What the zones' answer amounts to; without one the name is nobody's here.
+#[inline]
+fn code(answer: Option<&Answer<'_>>) -> Rcode {
+    match answer.map(|answer| answer.end) {
+        None => Rcode::REFUSED,
+        Some(End::NoName) => Rcode::NXDOMAIN,
+        Some(End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere) => Rcode::NOERROR,
     }
 }
 

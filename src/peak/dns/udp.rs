@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::respond::{ABREAST, Asker, Responder};
+use super::respond::Responder;
 use crate::model::zone::Zones;
 use crate::net::udp_batch::{Batch, Shared};
 use crate::ops::clock;
 
 /// Datagrams taken at once. More gains nothing and makes the last of them wait.
-const SLOTS: usize = ABREAST;
+const SLOTS: usize = 64;
 
 /// Octets of a request that are looked at: what is longer is malformed. Over a round number, so that the slots do not
 /// all fall on the same lines of the cache.
@@ -51,16 +51,7 @@ pub(super) fn serve(
 #[inline]
 fn answer(socket: &Shared, responder: &mut Responder, zones: &Zones, batch: &mut Batch, count: usize) {
     let (started, now) = (Instant::now(), clock::now());
-    responder.look_ahead(zones, (0..count).map(|slot| batch.request(slot)));
-    for slot in 0..count {
-        // From port 0 nobody can be waiting.
-        let Some(peer) = batch.peer(slot).filter(|peer| peer.port() != 0) else { continue };
-        let (message, length) = batch.datagram(slot);
-        let octets = responder.respond_in_turn(slot, zones, message, length, Asker { peer: peer.ip(), now });
-        if octets > 0 {
-            batch.reply(slot, octets);
-        }
-    }
+    responder.respond_to_all(zones, batch, count, now);
     let unsent = batch.send(socket);
     responder.tally.batch(count, started.elapsed(), unsent);
 }
