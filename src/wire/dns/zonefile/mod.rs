@@ -183,9 +183,10 @@ impl State {
     fn owner(&mut self, indented: bool, words: &mut Words<'_, '_>) -> Result<Name, Fault> {
         let place = words.place();
         if !indented {
+            let owner = words.name(&self.origin, "the owner's name");
             // Lines that continue a faulty owner are not reported for lacking one.
-            self.owner = Some(self.origin.clone());
-            self.owner = Some(words.name(&self.origin, "the owner's name")?);
+            self.owner = Some(owner.as_ref().map_or_else(|_| self.origin.clone(), Name::clone));
+            return Ok(owner?);
         }
         self.owner.clone().ok_or(Fault { place, cause: ZoneFault::NoOwner })
     }
