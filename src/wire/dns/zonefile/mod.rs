@@ -204,6 +204,11 @@ impl State {
                 continue;
             }
             let word = words.next(EXPECTED)?;
+            // Asked first, as nearly every record says it; no type is called so.
+            if class.is_none() && text.eq_ignore_ascii_case("IN") {
+                class = Some(Class::IN);
+                continue;
+            }
             if let Ok(rtype) = text.parse() {
                 check_type(rtype).map_err(|cause| fault(word, cause))?;
                 return Ok((ttl, rtype));
