@@ -36,7 +36,7 @@ pub struct Args {
     /// A zone to answer for, and its zone file (RFC 1035 §5); may be given several times.
     #[arg(long = "zone", value_name = "NAME=FILE", value_parser = zone_flag)]
     zones: Vec<ZoneSource>,
-    /// Where questions arrive, over UDP and TCP [default: [::]:53].
+    /// Where questions arrive, over UDP and TCP; `[::]:53` without it.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
     /// A configuration file; flags win over it.
