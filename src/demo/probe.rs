@@ -111,6 +111,7 @@ impl Attempt {
             destination: self.destination,
             authority: Some(authority),
             token: self.token.as_deref().map(|token| TokenOctets(token.as_bytes())),
+            token_reference: None,
             generation: Some(0),
         };
         header.encode(flight).map_err(|_| "too long")

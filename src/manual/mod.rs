@@ -9,6 +9,8 @@
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
 //! | [`threats`] | who must trust it |
+//! | [`zones`] | who changes zones, or runs Peak beside other name servers |
+//! | [`tunnel`] | who wants to speak it, or to know what a call costs |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -27,3 +29,7 @@ pub mod observability {}
 pub mod operations {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
+#[doc = include_str!("tunnel.md")]
+pub mod tunnel {}
+#[doc = include_str!("zones.md")]
+pub mod zones {}

@@ -23,13 +23,22 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What one read takes at most, in bytes: four full TLS records.
-const CHUNK_BYTES: usize = 64 * 1024;
+use super::tunnel;
+use crate::wire::tunnel as tunnel_frame;
+
+/// What one read takes at most, in bytes: with the header of a tunnel's frame it fills four TLS records.
+const CHUNK_BYTES: usize = 4 * 16_384 - tunnel_frame::HEADER_OCTETS;
 
 /// A stream over a TCP connection.
 pub trait OverTcp: AsyncRead + AsyncWrite + Unpin {
     /// The connection beneath.
     fn tcp(&self) -> &TcpStream;
+}
+
+impl<T: OverTcp> OverTcp for &mut T {
+    fn tcp(&self) -> &TcpStream {
+        (**self).tcp()
+    }
 }
 
 impl OverTcp for TcpStream {
@@ -45,7 +54,7 @@ pub fn reset_on_drop(tcp: &TcpStream) {
 }
 
 /// Takes [`reset_on_drop`] back: what is still under way is delivered, then comes the FIN.
-fn finish_on_drop(tcp: &TcpStream) {
+pub fn finish_on_drop(tcp: &TcpStream) {
     let _ = socket2::SockRef::from(tcp).set_linger(None);
 }
 
@@ -72,6 +81,27 @@ pub enum BrokenOff {
     /// We were told to stop.
     #[error("the transfer was told to stop")]
     Stopped,
+    /// The caller's token had expired, and no new one came.
+    #[error("the caller's token has expired, and the time to renew it has passed")]
+    TokenExpired,
+}
+
+/// Why a transfer is told to end before it has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// Everything is to end.
+    Told,
+    /// The token by which it was let in is no longer good.
+    TokenExpired,
+}
+
+impl From<Stop> for BrokenOff {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Told => Self::Stopped,
+            Stop::TokenExpired => Self::TokenExpired,
+        }
+    }
 }
 
 impl BrokenOff {
@@ -79,9 +109,10 @@ impl BrokenOff {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Client(_) => "client-broke-off",
-            Self::Server(_) => "server-broke-off",
+            Self::Client(error) => tunnel::fault(error).unwrap_or("client-broke-off"),
+            Self::Server(error) => tunnel::fault(error).unwrap_or("server-broke-off"),
             Self::Stopped => "stopped",
+            Self::TokenExpired => "token-expired",
         }
     }
 }
@@ -97,14 +128,14 @@ pub async fn both_ways<C: OverTcp, S: OverTcp>(
     mut client: C,
     mut server: S,
     early: Vec<u8>,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = Stop>,
 ) -> Transferred {
     let mut sending = Direction { kept: early, ..Direction::default() };
     let mut receiving = Direction::default();
     let mut stop = pin!(stop);
     let end = poll_fn(|context| {
-        if stop.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(BrokenOff::Stopped));
+        if let Poll::Ready(stop) = stop.as_mut().poll(context) {
+            return Poll::Ready(Err(stop.into()));
         }
         let sent = sending.poll(context, &mut client, &mut server).map_err(|failed| match failed {
             Failed::Reading(error) => BrokenOff::Client(error),
@@ -246,10 +277,10 @@ thread_local! {
 }
 
 /// The thread's buffer for as long as one read and write take; it is never held while waiting.
-struct Chunk(Box<[u8]>);
+pub(super) struct Chunk(pub(super) Box<[u8]>);
 
 impl Chunk {
-    fn borrow() -> Self {
+    pub(super) fn borrow() -> Self {
         Self(SPARE.take().unwrap_or_else(|| vec![0; CHUNK_BYTES].into()))
     }
 }

@@ -13,4 +13,5 @@ pub mod original_dst;
 pub mod routes;
 pub(crate) mod sys;
 pub mod tls;
+pub mod tunnel;
 pub mod udp_batch;

@@ -21,6 +21,8 @@ labels! {
         Loaded = "loaded",
         /// The zone is served as before.
         Faulty = "faulty",
+        /// The zone is served as before: updates have made something newer of it than the file is.
+        Older = "older",
     }
 }
 

@@ -14,7 +14,7 @@ use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
 use super::material::{self, MaterialError};
 use super::original::OriginalDst;
-use super::outbound::{Limits, Outbound};
+use super::outbound::{Limits, Outbound, Sources};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
@@ -98,6 +98,8 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
         stand_ins,
         secrets: Arc::clone(&secrets),
         identity: config.identity.as_ref().map(|identity| material::identity(identity, &report)).transpose()?,
+        tunnels: Arc::new(report.pool()),
+        sources: Sources::default(),
         limits: limits(&config.outbound),
         report: report.clone(),
     };

@@ -56,15 +56,20 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let loaded = config::load::<Sidecar>(&args.config)?;
     let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(usize::from(args.threads))
-        .thread_name("sidecar")
-        .enable_all()
-        .build()?;
+    let runtime = runtime(args.threads)?;
     runtime.block_on(serve::serve(loaded, logging))?;
     // Blocking work that nobody waits for any longer must not hold the end up.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// One thread needs no other to wake it: everything runs on the one that was there anyway.
+fn runtime(threads: u8) -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    if threads == 1 {
+        return Builder::new_current_thread().enable_all().build();
+    }
+    Builder::new_multi_thread().worker_threads(usize::from(threads)).thread_name("sidecar").enable_all().build()
 }
 
 fn format(log: &Log) -> logging::Format {

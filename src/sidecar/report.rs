@@ -9,6 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::outbound::transport::pool::Pool;
+use super::outbound::transport::tunnel::How;
 use crate::net::copy::Transferred;
 use crate::ops::access_log::Line;
 use crate::ops::metrics::{
@@ -21,6 +23,8 @@ const QUIET: Duration = Duration::from_secs(1);
 labels! {
     /// How a connection is carried.
     pub enum Carriage: "mode" {
+        /// A stream of a tunnel.
+        Tunnel = "tunnel",
         /// A PROXY v2 header behind TLS.
         Pp2 = "pp2",
         /// By the address rule alone: `token=none`.
@@ -50,6 +54,16 @@ labels! {
     }
 }
 
+labels! {
+    /// How a stream came by its tunnel.
+    enum Tunnelled: "how" {
+        /// The tunnel was made for it.
+        Fresh = "fresh",
+        /// The tunnel had carried others before.
+        Reused = "reused",
+    }
+}
+
 /// An error that ends a connection.
 pub trait Refusal: Display {
     /// Its stable word.
@@ -69,6 +83,8 @@ pub struct Report {
     accept_failures: Counters<Direction>,
     verdicts: Counters<Verdict>,
     signed: Counter,
+    streams: Counters<Tunnelled>,
+    idle_tunnels: Gauges<Direction>,
     connect_seconds: Histogram,
     quiet: Arc<Mutex<HashMap<(Direction, &'static str), Quiet>>>,
 }
@@ -104,6 +120,11 @@ impl Report {
             ),
             verdicts: registry.counters("funicular_token_verdicts_total", "Tokens of callers accepted, by how."),
             signed: registry.counter("funicular_tokens_signed_total", "Tokens signed for services called."),
+            streams: registry.counters(
+                "funicular_tunnel_streams_total",
+                "Streams opened in tunnels to servers, by how they came by one.",
+            ),
+            idle_tunnels: registry.gauges("funicular_tunnels_idle", "Tunnels that carry no stream just now."),
             connect_seconds: registry.histogram(
                 "funicular_connect_seconds",
                 "Time from an application's connection to the server's, handshake included.",
@@ -175,6 +196,27 @@ impl Report {
 
     pub(crate) fn verdict(&self, how: Verdict) {
         self.verdicts.increment(&how);
+    }
+
+    /// A stream is opened in a tunnel.
+    pub(crate) fn stream(&self, how: How) {
+        self.streams.increment(match how {
+            How::Fresh => &Tunnelled::Fresh,
+            How::Reused => &Tunnelled::Reused,
+        });
+    }
+
+    /// The free tunnels to servers.
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        Pool::new(self.idle_tunnels.with(&Direction::Outbound))
+    }
+
+    /// A caller's tunnel waits for its next stream; counts it until the value is dropped.
+    pub(crate) fn waiting(&self) -> Open {
+        let idle = self.idle_tunnels.with(&Direction::Inbound);
+        idle.add(1);
+        Open(idle)
     }
 
     pub(crate) fn signed(&self) {

@@ -4,3 +4,4 @@ pub mod dns;
 pub mod jwks;
 pub mod jwt;
 pub mod proxy_header;
+pub mod tunnel;

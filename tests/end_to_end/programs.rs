@@ -42,6 +42,8 @@ fn redis_works_unmodified_and_a_megabyte_comes_back_whole() {
     assert_eq!(cli(&["EVAL", "return redis.call('SET', 'big', string.rep('x', 1000000))", "0"]), "OK");
     assert_eq!(cli(&["GET", "big"]), "x".repeat(1_000_000));
     assert_eq!(cli(&["-r", "50", "INCR", "rides"]).lines().last(), Some("50"));
+    let by_pp2 = [("direction", "outbound"), ("mode", "pp2")];
+    assert_eq!(site.counted(site.client(), "funicular_connections_total", &by_pp2).unwrap(), 4.0);
 }
 
 const SMTP_SERVER: &str = r#"
@@ -94,7 +96,11 @@ fn a_server_that_speaks_first_is_heard() {
     let local = SocketAddr::from(([127, 0, 0, 1], 25));
     site.run("smtp", server, |site, _| accepts(site.pod(index), local)).unwrap();
 
-    site.client().command(&python).arg(client).run().unwrap();
+    for _ in 0..3 {
+        site.client().command(&python).arg(&client).run().unwrap();
+    }
 
-    assert!(std::fs::read_to_string(mailbox).unwrap().contains("the funicular runs"));
+    assert_eq!(std::fs::read_to_string(mailbox).unwrap().matches("the funicular runs").count(), 3);
+    let streams = |how| site.counted(site.client(), "funicular_tunnel_streams_total", &[("how", how)]).unwrap();
+    assert_eq!((streams("fresh"), streams("reused")), (1.0, 2.0), "one handshake serves three calls");
 }

@@ -14,6 +14,7 @@ use funicular::model::token::{Algorithm, Claims};
 use funicular::model::{Name, UnixSeconds};
 use funicular::net::original_dst::OriginalDstError;
 use funicular::net::tls::{ClientStream, ClientTls, ServerTls};
+use funicular::net::tunnel::{Party, Tunnel};
 use funicular::ops::clock;
 use funicular::ops::drain::Drain;
 use funicular::ops::metrics::Registry;
@@ -24,7 +25,8 @@ use funicular::sidecar::inbound::verify::Verifier;
 use funicular::sidecar::inbound::{Inbound, Policy};
 use funicular::sidecar::original::OriginalDst;
 use funicular::sidecar::outbound::authenticate::Tokens;
-use funicular::sidecar::outbound::{Identity, Limits, Outbound};
+use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
+use funicular::sidecar::outbound::{Identity, Limits, Outbound, Sources};
 use funicular::sidecar::report::Report;
 use funicular::sidecar::resolve::{ResolveError, Service};
 use funicular::sidecar::stub::StandIns;
@@ -83,7 +85,7 @@ impl Authority {
             rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
-        ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), &["pp2"]).unwrap()
+        ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), &[TUNNEL, PP2]).unwrap()
     }
 
     pub(crate) fn trusted(&self) -> Vec<TrustedIssuer> {
@@ -196,12 +198,17 @@ pub(crate) struct OutboundBed {
 impl OutboundBed {
     /// An outbound half whose application always calls [`SERVICE`] by its stand-in, on port 80.
     pub(crate) fn new(authority: &Authority, directory: Arc<dyn Directory>) -> Self {
+        Self::with_tokens_of(HOUR, authority, directory)
+    }
+
+    /// The same, with tokens of this life.
+    pub(crate) fn with_tokens_of(life: Duration, authority: &Authority, directory: Arc<dyn Directory>) -> Self {
         let registry = Registry::new();
         let report = Report::new(&registry);
         let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
         let stand_ins = Arc::new(StandIns::new(pools.0, pools.1).unwrap());
         let stand_in = stand_ins.assign(&name(SERVICE)).unwrap().1;
-        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), HOUR, report.clone());
+        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), life, report.clone());
         let limits = Limits {
             connect_deadline: Duration::from_secs(10),
             attempt_timeout: Duration::from_millis(500),
@@ -213,6 +220,8 @@ impl OutboundBed {
             stand_ins,
             secrets: Arc::default(),
             identity: Some(Identity { tokens, tls: authority.client() }),
+            tunnels: Arc::new(report.pool()),
+            sources: Sources::default(),
             limits,
             report,
         };
@@ -310,6 +319,7 @@ impl<'a> Caller<'a> {
             destination: DESTINATION.parse().unwrap(),
             authority: Some(name(SERVICE)),
             token: Some(TokenOctets(token)),
+            token_reference: None,
             generation: Some(3),
         };
         Self { authority, server_name: SERVICE, header }
@@ -323,12 +333,58 @@ impl<'a> Caller<'a> {
 
     /// Connects and sends these octets in place of a header.
     pub(crate) async fn connect_sending(&self, to: &Running, octets: &[u8]) -> io::Result<ClientStream> {
+        self.speaking(PP2, to, octets).await
+    }
+
+    /// Shakes hands for this protocol, and sends these octets.
+    pub(crate) async fn speaking(
+        &self,
+        protocol: &'static str,
+        to: &Running,
+        octets: &[u8],
+    ) -> io::Result<ClientStream> {
         let tls = self.authority.client();
-        let connected = tls.connect(to.connect().await, &name(self.server_name), "pp2").await;
+        let connected = tls.connect(to.connect().await, &name(self.server_name), protocol).await;
         let mut stream = connected.map_err(io::Error::other)?;
         stream.write_all(octets).await?;
         stream.flush().await?;
         Ok(stream)
+    }
+
+    /// Makes a tunnel, and opens a stream in it.
+    pub(crate) async fn tunnel(&self, to: &Running) -> io::Result<HandTunnel> {
+        let mut tunnel = Tunnel::new(self.speaking(TUNNEL, to, b"").await?, ByHand::default());
+        self.open(&mut tunnel).await?;
+        Ok(tunnel)
+    }
+
+    /// Opens a stream.
+    pub(crate) async fn open(&self, tunnel: &mut HandTunnel) -> io::Result<()> {
+        let mut octets = Vec::new();
+        self.header.encode(&mut octets).unwrap();
+        tunnel.open(octets, false);
+        tunnel.flush().await
+    }
+}
+
+/// A caller's end of a tunnel in a test's own hand.
+pub(crate) type HandTunnel = Tunnel<ClientStream, ByHand>;
+
+/// Renews with the token that is put here.
+#[derive(Default)]
+pub(crate) struct ByHand {
+    pub(crate) renewal: Option<Vec<u8>>,
+    pub(crate) renewed: Vec<Vec<u8>>,
+}
+
+impl Party for ByHand {
+    fn renewed(&mut self) -> Option<Vec<u8>> {
+        self.renewal.take()
+    }
+
+    fn renew(&mut self, token: &[u8]) -> Result<(), &'static str> {
+        self.renewed.push(token.to_vec());
+        Ok(())
     }
 }
 

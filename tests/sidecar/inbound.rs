@@ -9,6 +9,7 @@ use funicular::model::UnixSeconds;
 use funicular::model::token::Claims;
 use funicular::ops::clock;
 use funicular::sidecar::inbound::Policy;
+use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bed::*;
@@ -30,6 +31,8 @@ async fn token_is_refused(authority: &Authority, token: Option<&[u8]>, reason: &
     }
     ends_by_reset(caller.connect(&inbound).await.unwrap()).await;
     inbound.refused("inbound", reason, 1).await;
+    ends_by_reset(caller.tunnel(&inbound).await.unwrap()).await;
+    inbound.refused("inbound", reason, 2).await;
     assert!(application.is_untouched());
 }
 
@@ -86,6 +89,8 @@ async fn a_header_that_lies_about_its_sender_or_its_service_is_refused() {
         change(&mut caller);
         ends_by_reset(caller.connect(&inbound).await.unwrap()).await;
         inbound.refused("inbound", reason, 1).await;
+        ends_by_reset(caller.tunnel(&inbound).await.unwrap()).await;
+        inbound.refused("inbound", reason, 2).await;
         assert!(application.is_untouched());
     };
     refused(|caller| caller.header.source = "[2001:db8:1::10]:40000".parse().unwrap(), "source-wrong").await;
@@ -190,11 +195,13 @@ async fn malformed_oversized_and_unfinished_headers_are_refused_by_name() {
         (changed(53, &[0xFF, 0xFF]), "proxy-header-malformed"),
         (changed(20, &[0xAA]), "proxy-header-checksum"),
     ] {
-        let stream = caller.connect_sending(&inbound, &octets).await.unwrap();
-        ends_by_reset(stream).await;
-        let times = seen.entry(reason).or_insert(0);
-        *times += 1;
-        inbound.refused("inbound", reason, *times).await;
+        for protocol in [PP2, TUNNEL] {
+            let stream = caller.speaking(protocol, &inbound, &octets).await.unwrap();
+            ends_by_reset(stream).await;
+            let times = seen.entry(reason).or_insert(0);
+            *times += 1;
+            inbound.refused("inbound", reason, *times).await;
+        }
     }
     let mut cut = caller.connect_sending(&inbound, &whole[..40]).await.unwrap();
     cut.shutdown().await.unwrap();

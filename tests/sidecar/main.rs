@@ -7,3 +7,4 @@ mod inbound;
 mod life;
 mod outbound;
 mod pair;
+mod tunnel;

@@ -7,6 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bed::*;
 
+/// The modes by which a token travels.
+const TOKEN_MODES: [&str; 2] = ["tunnel", "pp2"];
+
 /// An outbound half that reaches an inbound half that reaches an application.
 struct Pair {
     _authority: Authority,
@@ -33,24 +36,26 @@ impl Pair {
 
 #[tokio::test]
 async fn an_application_talks_to_another_through_both_halves() {
-    let mut pair = Pair::start("pp2").await;
-    let mut client = pair.outbound.connect().await;
-    client.write_all(b"question").await.unwrap();
-    let mut server = pair.application.accept().await;
-    let mut question = [0; 8];
-    within(server.read_exact(&mut question)).await.unwrap();
-    assert_eq!(&question, b"question");
-    hears(&mut server, &mut client, "answer").await;
-    drop((client, server));
-    pair.outbound.says("funicular_connections_total{direction=\"outbound\",mode=\"pp2\"} 1").await;
-    pair.inbound.says("funicular_connections_total{direction=\"inbound\",mode=\"pp2\"} 1").await;
-    pair.outbound.says("funicular_transferred_bytes_total{direction=\"outbound\",way=\"received\"} 6").await;
-    pair.inbound.says("funicular_connections_open{direction=\"inbound\"} 0").await;
+    for mode in TOKEN_MODES {
+        let mut pair = Pair::start(mode).await;
+        let mut client = pair.outbound.connect().await;
+        client.write_all(b"question").await.unwrap();
+        let mut server = pair.application.accept().await;
+        let mut question = [0; 8];
+        within(server.read_exact(&mut question)).await.unwrap();
+        assert_eq!(&question, b"question");
+        hears(&mut server, &mut client, "answer").await;
+        drop((client, server));
+        pair.outbound.says(&format!("funicular_connections_total{{direction=\"outbound\",mode=\"{mode}\"}} 1")).await;
+        pair.inbound.says(&format!("funicular_connections_total{{direction=\"inbound\",mode=\"{mode}\"}} 1")).await;
+        pair.outbound.says("funicular_transferred_bytes_total{direction=\"outbound\",way=\"received\"} 6").await;
+        pair.inbound.says("funicular_connections_open{direction=\"inbound\"} 0").await;
+    }
 }
 
 #[tokio::test]
 async fn a_server_may_speak_first() {
-    for token_mode in ["pp2", "none"] {
+    for token_mode in ["tunnel", "pp2", "none"] {
         let mut pair = Pair::start(token_mode).await;
         let mut client = pair.outbound.connect().await;
         let mut server = pair.application.accept().await;
@@ -61,65 +66,73 @@ async fn a_server_may_speak_first() {
 
 #[tokio::test]
 async fn an_end_of_one_direction_is_passed_on_while_the_other_goes_on() {
-    let mut pair = Pair::start("pp2").await;
-    let mut client = pair.outbound.connect().await;
-    client.write_all(b"all of it").await.unwrap();
-    client.shutdown().await.unwrap();
-    let mut server = pair.application.accept().await;
-    let mut heard = Vec::new();
-    within(server.read_to_end(&mut heard)).await.unwrap();
-    assert_eq!(heard, b"all of it");
-    hears(&mut server, &mut client, "now mine").await;
-    drop(server);
-    assert_eq!(within(client.read(&mut [0; 8])).await.unwrap(), 0);
+    for mode in TOKEN_MODES {
+        let mut pair = Pair::start(mode).await;
+        let mut client = pair.outbound.connect().await;
+        client.write_all(b"all of it").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut server = pair.application.accept().await;
+        let mut heard = Vec::new();
+        within(server.read_to_end(&mut heard)).await.unwrap();
+        assert_eq!(heard, b"all of it");
+        hears(&mut server, &mut client, "now mine").await;
+        drop(server);
+        assert_eq!(within(client.read(&mut [0; 8])).await.unwrap(), 0);
+    }
 }
 
 #[tokio::test]
 async fn a_reset_at_either_end_arrives_as_a_reset_at_the_other() {
-    let mut pair = Pair::start("pp2").await;
-    let client = pair.outbound.connect().await;
-    let mut server = pair.application.accept().await;
-    client.set_zero_linger().unwrap();
-    drop(client);
-    assert_eq!(within(server.read_u8()).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    for mode in TOKEN_MODES {
+        let mut pair = Pair::start(mode).await;
+        let client = pair.outbound.connect().await;
+        let mut server = pair.application.accept().await;
+        client.set_zero_linger().unwrap();
+        drop(client);
+        assert_eq!(within(server.read_u8()).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 
-    let mut client = pair.outbound.connect().await;
-    let server = pair.application.accept().await;
-    server.set_zero_linger().unwrap();
-    drop(server);
-    assert_eq!(within(client.read_u8()).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let mut client = pair.outbound.connect().await;
+        let server = pair.application.accept().await;
+        server.set_zero_linger().unwrap();
+        drop(server);
+        assert_eq!(within(client.read_u8()).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
 }
 
 #[tokio::test]
 async fn a_megabyte_each_way_arrives_unchanged() {
-    let mut pair = Pair::start("pp2").await;
-    let client = pair.outbound.connect().await;
-    let server = pair.application.accept().await;
-    let sent: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
-    let exchange = async |tcp: tokio::net::TcpStream| {
-        let (mut read, mut write) = tcp.into_split();
-        let writing = async {
-            write.write_all(&sent).await.unwrap();
-            write.shutdown().await.unwrap();
+    for mode in TOKEN_MODES {
+        let mut pair = Pair::start(mode).await;
+        let client = pair.outbound.connect().await;
+        let server = pair.application.accept().await;
+        let sent: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
+        let exchange = async |tcp: tokio::net::TcpStream| {
+            let (mut read, mut write) = tcp.into_split();
+            let writing = async {
+                write.write_all(&sent).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            let mut heard = Vec::new();
+            let (read, ()) = tokio::join!(read.read_to_end(&mut heard), writing);
+            read.unwrap();
+            assert!(heard == sent);
         };
-        let mut heard = Vec::new();
-        let (read, ()) = tokio::join!(read.read_to_end(&mut heard), writing);
-        read.unwrap();
-        assert!(heard == sent);
-    };
-    within(async { tokio::join!(exchange(client), exchange(server)) }).await;
+        within(async { tokio::join!(exchange(client), exchange(server)) }).await;
+    }
 }
 
 #[tokio::test]
 async fn a_second_connection_of_a_caller_costs_no_signature() {
-    let mut pair = Pair::start("pp2").await;
-    for _ in 0..3 {
-        let _client = pair.outbound.connect().await;
-        pair.application.accept().await;
+    for mode in TOKEN_MODES {
+        let mut pair = Pair::start(mode).await;
+        for _ in 0..3 {
+            let _client = pair.outbound.connect().await;
+            pair.application.accept().await;
+        }
+        pair.outbound.says("funicular_tokens_signed_total 1").await;
+        pair.inbound.says("funicular_token_verdicts_total{how=\"checked\"} 1").await;
+        pair.inbound.says("funicular_token_verdicts_total{how=\"cached\"} 2").await;
     }
-    pair.outbound.says("funicular_tokens_signed_total 1").await;
-    pair.inbound.says("funicular_token_verdicts_total{how=\"checked\"} 1").await;
-    pair.inbound.says("funicular_token_verdicts_total{how=\"cached\"} 2").await;
 }
 
 #[tokio::test]
@@ -134,13 +147,15 @@ async fn without_a_token_the_address_rule_alone_lets_in() {
 
 #[tokio::test]
 async fn an_application_that_is_down_is_a_failure_for_the_caller_and_named_in_the_metrics() {
-    let Pair { _authority, outbound, inbound, application } = Pair::start("pp2").await;
-    drop(application);
-    // The application's task ends with the next connection that it cannot hand over.
-    let first = outbound.connect().await;
-    ends(first).await;
-    ends_by_reset(outbound.connect().await).await;
-    inbound.refused("inbound", "application-unreachable", 1).await;
+    for mode in TOKEN_MODES {
+        let Pair { _authority, outbound, inbound, application } = Pair::start(mode).await;
+        drop(application);
+        // The application's task ends with the next connection that it cannot hand over.
+        let first = outbound.connect().await;
+        ends(first).await;
+        ends_by_reset(outbound.connect().await).await;
+        inbound.refused("inbound", "application-unreachable", 1).await;
+    }
 }
 
 /// The connection ends, one way or the other.

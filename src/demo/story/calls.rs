@@ -49,6 +49,7 @@ pub(super) fn spread(site: &mut Site, tools: &Tools) -> Result<Told, StoryError>
     let (answers, served) = tally(&text);
     let errors = String::from_utf8_lossy(&output.stderr);
     let counts = || answers.iter().map(|(pod, count)| format!("{pod} {count}")).collect::<Vec<_>>().join(", ");
+    let tunnelled = carried_by(site, "tunnel")?;
     Ok(Told {
         explanation: format!(
             "An HTTP client that knows nothing asks for http://{}/ {REQUESTS} times. Its sidecar catches each \
@@ -75,8 +76,19 @@ pub(super) fn spread(site: &mut Site, tools: &Tools) -> Result<Told, StoryError>
                 answers.values().all(|count| FAIR.contains(count)),
                 counts(),
             ),
+            Claim::new(
+                "each went through a tunnel, as rules have it that say nothing else",
+                tunnelled >= REQUESTS as u64,
+                format!("{tunnelled} did"),
+            ),
         ],
     })
+}
+
+/// How many connections the client's sidecar has carried in this token mode.
+fn carried_by(site: &Site, mode: &str) -> Result<u64, StoryError> {
+    let labels = [("direction", "outbound"), ("mode", mode)];
+    Ok(site.counted(site.client(), "funicular_connections_total", &labels)? as u64)
 }
 
 /// A connection that a server's sidecar carried, by its own access log.
@@ -228,9 +240,13 @@ pub(super) fn others(site: &mut Site, tools: &Tools) -> Result<Told, StoryError>
     let mut claims = Vec::new();
     let mut programs = String::from("Not only HTTP: whatever speaks TCP goes the same way.");
     if let Some((server, client)) = &tools.redis {
+        let before = carried_by(site, "pp2")?;
         let (seen, claim) = redis(site, server, client)?;
         evidence.push(seen);
         claims.push(claim);
+        let carried = carried_by(site, "pp2")? - before;
+        let wanted = carried == REDIS_COMMANDS.len() as u64;
+        claims.push(Claim::new("its rule says token=pp2, and so it went", wanted, format!("{carried} by pp2")));
     } else {
         programs = String::from("Where Redis is installed, this step runs it, unmodified; it is not here.");
     }
@@ -253,6 +269,8 @@ pub(super) fn others(site: &mut Site, tools: &Tools) -> Result<Told, StoryError>
     })
 }
 
+const REDIS_COMMANDS: [&[&str]; 3] = [&["SET", "funicular", "up"], &["GET", "funicular"], &["INCR", "rides"]];
+
 fn redis(site: &mut Site, server: &std::path::Path, client: &std::path::Path) -> Result<(Evidence, Claim), StoryError> {
     const PORT: u16 = 6379;
     let index = CACHE.pods[0];
@@ -262,7 +280,7 @@ fn redis(site: &mut Site, server: &std::path::Path, client: &std::path::Path) ->
     site.run("s1/redis", command, |site, _| accepts(site.pod(index), address))?;
     let mut output = Vec::new();
     let mut shown = Vec::new();
-    for words in [["SET", "funicular", "up"].as_slice(), &["GET", "funicular"], &["INCR", "rides"]] {
+    for words in REDIS_COMMANDS {
         let command = site.client().command(client).args(["-h", CACHE.name]).args(words);
         shown.push(command.shown().to_owned());
         let answer = command.output()?;

@@ -93,7 +93,7 @@ async fn a_stop_resets_both_sides_and_counts_what_was_carried() {
     let (mut client, client_side) = pair().await;
     let (server_side, mut server) = pair().await;
     let (tell, told) = tokio::sync::oneshot::channel::<()>();
-    let stop = async move { told.await.unwrap_or(()) };
+    let stop = async move { told.await.map_or(Stop::Told, |()| Stop::Told) };
     let relay = tokio::spawn(both_ways(client_side, server_side, Vec::new(), stop));
     client.write_all(b"abc").await.unwrap();
     server.read_exact(&mut [0; 3]).await.unwrap();

@@ -11,8 +11,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::ClientStream;
 use super::file::{self, TlsFileError};
+use super::{ClientStream, Gulp};
 use crate::model::Name;
 
 /// Whom a client believes. Cheap to clone; clones share the tickets that make the next handshake shorter.
@@ -115,7 +115,7 @@ impl ClientTls {
     ) -> Result<ClientStream, ConnectError> {
         let server_name = server_name(name)?;
         let alpn = vec![protocol.as_bytes().to_vec()];
-        let connected = self.connector.with_alpn(alpn).connect(server_name, tcp).await;
+        let connected = self.connector.with_alpn(alpn).connect(server_name, Gulp::new(tcp)).await;
         let stream = connected.map_err(|error| failure(error, name, protocol))?;
         if stream.get_ref().1.alpn_protocol() != Some(protocol.as_bytes()) {
             return Err(ConnectError::Protocol { name: name.clone(), protocol });

@@ -8,6 +8,7 @@
 
 mod client;
 mod file;
+mod gulp;
 mod hello;
 mod server;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use client::{ClientTls, ConnectError, NoHostName, host_name};
 pub use file::TlsFileError;
+pub use gulp::Gulp;
 pub use hello::{First, Hello, HelloError, first_octets};
 pub use server::{HandshakeError, ServerTls};
 
@@ -23,18 +25,18 @@ use tokio::net::TcpStream;
 use super::copy::OverTcp;
 
 /// A connection on which we are the client.
-pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
+pub type ClientStream = tokio_rustls::client::TlsStream<Gulp>;
 /// A connection on which we are the server.
-pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+pub type ServerStream = tokio_rustls::server::TlsStream<Gulp>;
 
 impl OverTcp for ClientStream {
     fn tcp(&self) -> &TcpStream {
-        self.get_ref().0
+        self.get_ref().0.tcp()
     }
 }
 
 impl OverTcp for ServerStream {
     fn tcp(&self) -> &TcpStream {
-        self.get_ref().0
+        self.get_ref().0.tcp()
     }
 }

@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs;
 use tokio_rustls::server::StartHandshake;
 
 use super::file::{self, TlsFileError};
-use super::{Hello, ServerStream};
+use super::{Gulp, Hello, ServerStream};
 
 /// What a server proves itself with. Cheap to clone.
 #[derive(Clone)]
@@ -65,11 +65,11 @@ impl ServerTls {
     /// [`HandshakeError`]; the peer has been sent the protocol's own alert.
     pub async fn accept(&self, hello: Hello) -> Result<ServerStream, HandshakeError> {
         let (accepted, tcp) = hello.into_accepted();
-        StartHandshake::from_parts(accepted, tcp).into_stream(Arc::clone(&self.config)).await.map_err(|error| {
-            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        StartHandshake::from_parts(accepted, Gulp::new(tcp)).into_stream(Arc::clone(&self.config)).await.map_err(
+            |error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(cause) => HandshakeError::Tls(cause.clone()),
                 None => HandshakeError::Ended(error),
-            }
-        })
+            },
+        )
     }
 }

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::model::Name;
 use crate::net::tls::{self, First, HandshakeError, Hello, HelloError, ServerStream, ServerTls};
-use crate::sidecar::outbound::transport::PP2;
-use crate::wire::proxy_header::{self, ProxyHeaderError};
+use crate::sidecar::outbound::transport::{PP2, TUNNEL};
+use crate::wire::proxy_header::{self, ProxyHeader, ProxyHeaderError};
 
 /// How long a client may say nothing before it is taken for one that lets the server speak first. Only where
 /// connections without TLS are let through: a client of ours says its ClientHello at once.
@@ -34,25 +34,73 @@ impl Arrived {
     }
 }
 
+/// A protocol behind TLS by which a caller introduces itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Protocol {
+    /// Streams with a header each.
+    Tunnel,
+    /// One header.
+    Pp2,
+}
+
+impl Protocol {
+    /// The word for it in rules, metrics and logs.
+    pub(super) fn mode(self) -> &'static str {
+        match self {
+            Self::Tunnel => "tunnel",
+            Self::Pp2 => "pp2",
+        }
+    }
+
+    /// The one that we like best of those that the client offers.
+    fn offered(hello: &Hello) -> Option<Self> {
+        if hello.offers(TUNNEL) {
+            Some(Self::Tunnel)
+        } else if hello.offers(PP2) {
+            Some(Self::Pp2)
+        } else {
+            None
+        }
+    }
+}
+
 /// What a connection begins with, as far as the modes go.
 pub(super) enum Begun {
-    /// A ClientHello that offers `pp2`.
-    Pp2(Hello),
+    /// A ClientHello that offers this protocol of ours.
+    Ours(Protocol, Hello),
     /// A ClientHello that offers no protocol of ours: somebody's own TLS.
     ForeignTls(TcpStream, Vec<u8>),
     /// No TLS; what was read of it, perhaps nothing.
     Plaintext(TcpStream, Vec<u8>),
 }
 
-/// A caller behind TLS that has sent a header which may yet be a lie.
-pub(super) struct Introduced {
-    pub(super) stream: ServerStream,
+/// What a caller says of itself; it may yet be a lie.
+pub(super) struct Introduction {
     /// The source in the header.
     pub(super) source: Ipv6Addr,
     /// The authority in the header.
     pub(super) authority: Option<Name>,
     pub(super) token: Option<Box<[u8]>>,
+    pub(super) token_reference: Option<u32>,
     pub(super) generation: Option<u32>,
+}
+
+impl From<ProxyHeader<'_>> for Introduction {
+    fn from(header: ProxyHeader<'_>) -> Self {
+        Self {
+            source: *header.source.ip(),
+            authority: header.authority,
+            token: header.token.map(|token| token.0.into()),
+            token_reference: header.token_reference,
+            generation: header.generation,
+        }
+    }
+}
+
+/// A caller behind TLS that has introduced itself once, for the whole connection.
+pub(super) struct Introduced {
+    pub(super) stream: ServerStream,
+    pub(super) introduction: Introduction,
     /// What came behind the header.
     pub(super) early: Vec<u8>,
 }
@@ -108,7 +156,11 @@ impl Allowance {
         Self { allowed, until: Instant::now() + allowed }
     }
 
-    fn too_slow(self, waiting_for: &'static str) -> AcceptError {
+    pub(super) fn until(self) -> Instant {
+        self.until
+    }
+
+    pub(super) fn too_slow(self, waiting_for: &'static str) -> AcceptError {
         AcceptError::TooSlow { waiting_for, allowed: self.allowed }
     }
 }
@@ -120,30 +172,30 @@ pub(super) async fn begun(tcp: TcpStream, allowance: Allowance, may_be_silent: b
     }
     let first = timeout_at(allowance.until, tls::first_octets(tcp));
     match first.await.map_err(|_| allowance.too_slow("ClientHello"))?? {
-        First::Tls(hello) if hello.offers(PP2) => Ok(Begun::Pp2(hello)),
-        First::Tls(hello) => {
-            let (tcp, octets) = hello.unanswered();
-            Ok(Begun::ForeignTls(tcp, octets))
-        }
+        First::Tls(hello) => match Protocol::offered(&hello) {
+            Some(protocol) => Ok(Begun::Ours(protocol, hello)),
+            None => {
+                let (tcp, octets) = hello.unanswered();
+                Ok(Begun::ForeignTls(tcp, octets))
+            }
+        },
         First::Other(tcp, octets) => Ok(Begun::Plaintext(tcp, octets)),
     }
 }
 
-/// Finishes the handshake and reads the header.
-pub(super) async fn introduced(hello: Hello, tls: &ServerTls, allowance: Allowance) -> Result<Introduced, AcceptError> {
+/// Finishes the handshake.
+pub(super) async fn shaken(hello: Hello, tls: &ServerTls, allowance: Allowance) -> Result<ServerStream, AcceptError> {
     let handshake = timeout_at(allowance.until, tls.accept(hello));
-    let mut stream = handshake.await.map_err(|_| allowance.too_slow("TLS handshake"))??;
+    Ok(handshake.await.map_err(|_| allowance.too_slow("TLS handshake"))??)
+}
+
+/// Reads the one header of a connection.
+pub(super) async fn introduced(mut stream: ServerStream, allowance: Allowance) -> Result<Introduced, AcceptError> {
     let mut octets = Vec::with_capacity(1024);
     loop {
         if let Some((header, length)) = proxy_header::parse(&octets)? {
-            return Ok(Introduced {
-                source: *header.source.ip(),
-                authority: header.authority,
-                token: header.token.map(|token| token.0.into()),
-                generation: header.generation,
-                early: octets[length..].to_vec(),
-                stream,
-            });
+            let introduction = Introduction::from(header);
+            return Ok(Introduced { introduction, early: octets[length..].to_vec(), stream });
         }
         let read = timeout_at(allowance.until, stream.read_buf(&mut octets));
         match read.await.map_err(|_| allowance.too_slow("PROXY header"))? {

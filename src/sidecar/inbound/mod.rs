@@ -12,6 +12,7 @@
 mod accept;
 pub mod admit;
 pub mod forward;
+mod tunnel;
 pub mod verify;
 
 use std::future::Future;
@@ -21,21 +22,22 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced};
+use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
 use self::admit::{Fitting, Misaddressed, OwnService};
 use self::forward::{Forward, ForwardError};
+use self::tunnel::{Accepted, Callee, Reported};
 use self::verify::{Unverifiable, Verifier};
 use super::directory::Directory;
 use super::listener;
 use super::original::{NotRedirected, OriginalDst};
-use super::outbound::transport::PP2;
 use super::report::{Carriage, Refusal, Report};
 use super::resolve::ResolveError;
 use super::secrets::Secrets;
 use crate::model::Name;
 use crate::model::token::{Admitted, NotAllowed};
-use crate::net::copy::{self, Transferred};
+use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::{Hello, ServerStream, ServerTls};
+use crate::net::tunnel::Tunnel;
 use crate::ops::access_log::Line;
 use crate::ops::clock;
 use crate::ops::drain::Watch;
@@ -89,7 +91,7 @@ pub enum InboundError {
     #[error("the caller speaks no TLS: it has no sidecar, or the service's rule there says token=none")]
     Plaintext,
     /// TLS with none of our protocols.
-    #[error("the caller's TLS offers no protocol of ours (ALPN pp2)")]
+    #[error("the caller's TLS offers no protocol of ours (ALPN funicular/1 or pp2)")]
     ForeignTls,
     /// Nothing to prove a name with.
     #[error("a caller wants TLS, and this sidecar has no `tls` to prove its services' names with")]
@@ -118,6 +120,14 @@ pub enum InboundError {
         claimed: Ipv6Addr,
         /// On the wire.
         peer: SocketAddr,
+    },
+    /// The header refers to a token that did not come before it.
+    #[error("the header refers to token {number}, and {tokens} came before it: the last alone can be referred to")]
+    TokenReference {
+        /// The number in the header.
+        number: u32,
+        /// How many tokens had come.
+        tokens: u32,
     },
     /// The token.
     #[error(transparent)]
@@ -155,6 +165,7 @@ impl Refusal for InboundError {
             Self::Accept(error) => error.reason(),
             Self::Authority { .. } => "authority-wrong",
             Self::Source { .. } => "source-wrong",
+            Self::TokenReference { .. } => "token-reference-unknown",
             Self::Verify(error) => error.reason(),
             Self::NotIpv6 { .. } => "not-ipv6",
             Self::RulesUnknown(_) => "rules-unknown",
@@ -191,8 +202,16 @@ struct Entered {
     carriage: Carriage,
 }
 
+/// How a connection goes on.
+enum Entry<'a> {
+    /// It is carried.
+    Once(Entered),
+    /// It is a tunnel, whose streams are let in one by one.
+    Tunnel(Box<Accepted<'a>>),
+}
+
 impl Entered {
-    async fn transfer(self, stop: impl Future<Output = ()>) -> Transferred {
+    async fn transfer(self, stop: impl Future<Output = Stop>) -> Transferred {
         match self.caller {
             CallerSide::Pp2(stream) => copy::both_ways(*stream, self.application, self.early, stop).await,
             CallerSide::Plain(tcp) => copy::both_ways(tcp, self.application, self.early, stop).await,
@@ -224,27 +243,35 @@ impl Inbound {
 
     /// Carries one connection to its end, and reports it.
     async fn carry(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, mut watch: Watch) {
-        let _guard = watch.guard();
-        let _open = self.report.opened(Direction::Inbound);
+        let mut reported = Reported {
+            line: Line::open(Direction::Inbound, client),
+            _guard: watch.guard(),
+            _open: self.report.opened(Direction::Inbound),
+        };
         // Whatever becomes of it before it is carried, the caller is to see a failure, at once.
         copy::reset_on_drop(&tcp);
-        let mut line = Line::open(Direction::Inbound, client);
-        let entered = tokio::select! {
-            entered = self.let_in(tcp, client, &mut line) => entered,
+        let entry = tokio::select! {
+            // In a box, so that a connection that lasts does not keep room for how it came in.
+            entry = Box::pin(self.let_in(tcp, client, &mut reported.line)) => entry,
             () = watch.forced() => return,
         };
-        match entered {
-            Ok(entered) => {
-                self.report.carrying(&line, Direction::Inbound, entered.carriage);
-                let transferred = entered.transfer(watch.forced()).await;
-                self.report.ended(line, Direction::Inbound, &transferred);
+        match entry {
+            Ok(Entry::Once(entered)) => {
+                self.report.carrying(&reported.line, Direction::Inbound, entered.carriage);
+                let told = async {
+                    watch.forced().await;
+                    Stop::Told
+                };
+                let transferred = entered.transfer(told).await;
+                self.report.ended(reported.line, Direction::Inbound, &transferred);
             }
-            Err(refusal) => self.report.refused(line, Direction::Inbound, &refusal),
+            Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
+            Err(refusal) => self.report.refused(reported.line, Direction::Inbound, &refusal),
         }
     }
 
     /// The phases, in order.
-    async fn let_in(&self, tcp: TcpStream, client: SocketAddr, line: &mut Line) -> Result<Entered, InboundError> {
+    async fn let_in(&self, tcp: TcpStream, client: SocketAddr, line: &mut Line) -> Result<Entry<'_>, InboundError> {
         let arrived = Arrived { client, destination: self.original.of(&tcp)? };
         line.orig_dst = Some(arrived.destination);
         if let Some((own, fits)) = self.needs_no_token(&arrived).await {
@@ -253,41 +280,59 @@ impl Inbound {
                 Ok(fitting) => Passage::ByAddress(fitting),
                 Err(refusal) => self.tolerate(refusal.into())?,
             };
-            return self.enter_plain(tcp, Vec::new(), &arrived, passage, line).await;
+            return self.enter_plain(tcp, Vec::new(), &arrived, passage, line).await.map(Entry::Once);
         }
         let allowance = Allowance::of(self.handshake_timeout);
         match accept::begun(tcp, allowance, self.policy != Policy::Strict).await? {
-            Begun::Pp2(hello) => self.let_in_by_token(hello, allowance, &arrived, line).await,
+            Begun::Ours(protocol, hello) => self.let_in_by_token(protocol, hello, allowance, arrived, line).await,
             Begun::ForeignTls(tcp, early) => {
                 let passage = self.tolerate(InboundError::ForeignTls)?;
-                self.enter_plain(tcp, early, &arrived, passage, line).await
+                self.enter_plain(tcp, early, &arrived, passage, line).await.map(Entry::Once)
             }
             Begun::Plaintext(tcp, early) => {
                 let passage = self.tolerate(InboundError::Plaintext)?;
-                self.enter_plain(tcp, early, &arrived, passage, line).await
+                self.enter_plain(tcp, early, &arrived, passage, line).await.map(Entry::Once)
             }
         }
     }
 
     async fn let_in_by_token(
         &self,
+        protocol: Protocol,
         hello: Hello,
+        allowance: Allowance,
+        arrived: Arrived,
+        line: &mut Line,
+    ) -> Result<Entry<'_>, InboundError> {
+        line.mode = Some(protocol.mode());
+        let tls = self.tls.as_ref().ok_or(InboundError::NoCertificate)?;
+        let own = self.asked_for(&hello)?;
+        line.service = Some(own.name.to_string());
+        let stream = accept::shaken(hello, tls, allowance).await?;
+        match protocol {
+            Protocol::Pp2 => self.let_in_once(stream, own, allowance, &arrived, line).await.map(Entry::Once),
+            Protocol::Tunnel => {
+                let tunnel = Tunnel::new(stream, Callee::new(&self.verifier, &own.name));
+                Ok(Entry::Tunnel(Box::new(Accepted { tunnel, own, arrived, allowance })))
+            }
+        }
+    }
+
+    async fn let_in_once(
+        &self,
+        stream: ServerStream,
+        own: &OwnService,
         allowance: Allowance,
         arrived: &Arrived,
         line: &mut Line,
     ) -> Result<Entered, InboundError> {
-        line.mode = Some(PP2);
-        let tls = self.tls.as_ref().ok_or(InboundError::NoCertificate)?;
-        let own = self.asked_for(&hello)?;
-        line.service = Some(own.name.to_string());
-        let introduced = accept::introduced(hello, tls, allowance).await?;
-        line.generation = introduced.generation;
-        let passage = match self.admit(&introduced, own, arrived).await {
+        let Introduced { stream, introduction, early } = accept::introduced(stream, allowance).await?;
+        line.generation = introduction.generation;
+        let passage = match self.admit(&introduction, own, arrived).await {
             Ok(admitted) => Passage::Admitted(admitted),
             Err(refusal) => self.tolerate(refusal)?,
         };
         let application = self.forward(&passage, own.local_port(arrived.destination.port()), line).await?;
-        let Introduced { stream, early, .. } = introduced;
         Ok(Entered { caller: CallerSide::Pp2(Box::new(stream)), early, application, carriage: Carriage::Pp2 })
     }
 
@@ -313,7 +358,7 @@ impl Inbound {
     /// Checks who the caller is, where it arrived, and whether it may, in this order.
     async fn admit(
         &self,
-        introduced: &Introduced,
+        introduced: &Introduction,
         own: &OwnService,
         arrived: &Arrived,
     ) -> Result<Admitted, InboundError> {

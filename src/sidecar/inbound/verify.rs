@@ -17,7 +17,7 @@ use crate::sidecar::report::{Report, Verdict};
 use crate::wire::jwt::{JwtError, TrustedIssuer, Unverified};
 
 /// The clock skew between pods that is forgiven.
-const LEEWAY: Duration = Duration::from_secs(10);
+pub(super) const LEEWAY: Duration = Duration::from_secs(10);
 /// How many tokens a generation of the memory holds; there are two.
 const GENERATION: usize = 2048;
 

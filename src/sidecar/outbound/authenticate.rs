@@ -20,11 +20,23 @@ const MOST_HELD: usize = 4096;
 #[derive(Clone)]
 pub struct Credential {
     token: Arc<str>,
+    /// From here on a new one is signed: less than half of its life is left.
+    stale: UnixSeconds,
 }
 
 impl Credential {
     pub(super) fn octets(&self) -> &[u8] {
         self.token.as_bytes()
+    }
+
+    /// When there will be a new one.
+    pub(super) fn stale(&self) -> UnixSeconds {
+        self.stale
+    }
+
+    /// Whether it is the very same token.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.token, &other.token)
     }
 }
 
@@ -66,14 +78,8 @@ pub struct Tokens {
     issuer: Box<str>,
     subject: WorkloadId,
     life: Duration,
-    held: Mutex<HashMap<Name, Held>>,
+    held: Mutex<HashMap<Name, Credential>>,
     report: Report,
-}
-
-struct Held {
-    credential: Credential,
-    /// From here on a new one is signed: less than half of its life is left.
-    stale: UnixSeconds,
 }
 
 impl Tokens {
@@ -91,17 +97,16 @@ impl Tokens {
         if let Some(held) = self.held.lock().get(service)
             && now < held.stale
         {
-            return Ok(held.credential.clone());
+            return Ok(held.clone());
         }
         // Signed outside the lock: two callers at once may sign twice, which is cheaper than waiting.
         let credential = self.sign(service, now)?;
-        let stale = UnixSeconds(now.0.saturating_add(self.life.as_secs().div_ceil(2)));
         let mut held = self.held.lock();
         if held.len() >= MOST_HELD {
             held.retain(|_, held| now < held.stale);
         }
         if held.len() < MOST_HELD {
-            held.insert(service.clone(), Held { credential: credential.clone(), stale });
+            held.insert(service.clone(), credential.clone());
         }
         Ok(credential)
     }
@@ -117,7 +122,8 @@ impl Tokens {
         };
         let token = self.key.sign(&claims)?;
         self.report.signed();
-        Ok(Credential { token: token.into() })
+        let stale = UnixSeconds(now.0.saturating_add(self.life.as_secs().div_ceil(2)));
+        Ok(Credential { token: token.into(), stale })
     }
 }
 
@@ -164,8 +170,8 @@ mod tests {
         let tokens = tokens();
         for n in 0..MOST_HELD {
             let service: Name = format!("s{n}.peak").parse().unwrap();
-            let credential = Credential { token: "t".into() };
-            tokens.held.lock().insert(service, Held { credential, stale: UnixSeconds(1_100) });
+            let credential = Credential { token: "t".into(), stale: UnixSeconds(1_100) };
+            tokens.held.lock().insert(service, credential);
         }
         let first = token(&tokens, "orders.shop.peak", 1_000);
         assert!(!Arc::ptr_eq(&first, &token(&tokens, "orders.shop.peak", 1_000)));

@@ -17,7 +17,6 @@ pub mod recognise;
 mod source;
 pub mod transport;
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,11 +25,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use self::authenticate::{NoCredential, Tokens};
+use self::authenticate::{Credential, NoCredential, Tokens};
 use self::pick::{Candidates, InForce, NoCandidate, Picked};
 use self::recognise::{Called, Recognised, Unrecognised};
 use self::source::NoRoute;
-use self::transport::{AttemptError, Mode, ModeUnsupported, Remote, Way};
+pub use self::source::Sources;
+use self::transport::pool::Pool;
+use self::transport::tunnel::Lent;
+use self::transport::{AttemptError, Call, Mode, ModeUnsupported, Remote, Way};
 use super::directory::Directory;
 use super::listener;
 use super::original::{NotRedirected, OriginalDst};
@@ -39,7 +41,7 @@ use super::secrets::Secrets;
 use super::stub::StandIns;
 use crate::model::UnixSeconds;
 use crate::net::connect;
-use crate::net::copy::{self, OverTcp, Transferred};
+use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::ClientTls;
 use crate::ops::access_log::Line;
 use crate::ops::drain::Watch;
@@ -78,6 +80,10 @@ pub struct Outbound {
     pub secrets: Arc<Secrets>,
     /// Who we are; without it only services with `token=none` can be called.
     pub identity: Option<Identity>,
+    /// Tunnels that are free.
+    pub tunnels: Arc<Pool>,
+    /// Where connections come from.
+    pub sources: Sources,
     /// How connections are made.
     pub limits: Limits,
     /// Where everything is counted.
@@ -155,7 +161,7 @@ impl Outbound {
     pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
         let mut forced = watch.clone();
         let report = self.report.clone();
-        listener::accept(
+        let accepting = listener::accept(
             listener,
             Direction::Outbound,
             &report,
@@ -163,33 +169,96 @@ impl Outbound {
             |app, client| {
                 tokio::spawn(Arc::clone(&self).carry(app, client, watch.clone()));
             },
-        )
-        .await;
+        );
+        tokio::select! {
+            () = accepting => {}
+            () = self.tunnels.look_after() => {}
+        }
     }
 
     /// Carries one connection to its end, and reports it.
-    async fn carry(self: Arc<Self>, app: TcpStream, client: SocketAddr, mut watch: Watch) {
+    async fn carry(self: Arc<Self>, mut app: TcpStream, client: SocketAddr, mut watch: Watch) {
         let _guard = watch.guard();
         let _open = self.report.opened(Direction::Outbound);
         // Whatever becomes of it before it is carried, the application is to see a failure, at once.
         copy::reset_on_drop(&app);
         let mut line = Line::open(Direction::Outbound, client);
-        let connected = tokio::select! {
-            connected = self.connect(&app, client, &mut line) => connected,
-            () = watch.forced() => return,
-        };
-        match connected {
-            Ok(connected) => {
-                self.report.carrying(&line, Direction::Outbound, connected.carriage());
-                let transferred = connected.transfer(app, watch.forced()).await;
-                self.report.ended(line, Direction::Outbound, &transferred);
+        let (mut early, mut may_reuse) = (Vec::new(), true);
+        loop {
+            let connected = tokio::select! {
+                // In a box, so that a connection that lasts does not keep room for how it came about.
+                connected = Box::pin(self.connect(&app, client, may_reuse, &mut line)) => connected,
+                () = watch.forced() => return,
+            };
+            let connected = match connected {
+                Ok(connected) => connected,
+                Err(refusal) => return self.report.refused(line, Direction::Outbound, &refusal),
+            };
+            self.report.carrying(&line, Direction::Outbound, connected.carriage());
+            match self.transfer(connected, &mut app, early, &mut watch).await {
+                Ok(transferred) => return self.report.ended(line, Direction::Outbound, &transferred),
+                // A free tunnel that the server was just closing: what the application said is said again on a new one.
+                Err(Untaken { content }) => (early, may_reuse) = (content, false),
             }
-            Err(refusal) => self.report.refused(line, Direction::Outbound, &refusal),
+        }
+    }
+
+    async fn transfer(
+        &self,
+        connected: Connected,
+        app: &mut TcpStream,
+        early: Vec<u8>,
+        watch: &mut Watch,
+    ) -> Result<Transferred, Untaken> {
+        match connected {
+            Connected::Service(Remote::Tunnel(lent)) => self.transfer_in_tunnel(*lent, app, early, watch).await,
+            Connected::Service(Remote::Pp2(stream, header)) => {
+                let mut first = header;
+                let header_octets = first.len() as u64;
+                first.extend(early);
+                first_bytes(app, &mut first).await;
+                let mut transferred = copy::both_ways(app, *stream, first, told(watch)).await;
+                transferred.sent_bytes = transferred.sent_bytes.saturating_sub(header_octets);
+                Ok(transferred)
+            }
+            Connected::Service(Remote::Plain(tcp)) | Connected::Legacy(tcp) => {
+                Ok(copy::both_ways(app, tcp, early, told(watch)).await)
+            }
+        }
+    }
+
+    async fn transfer_in_tunnel(
+        &self,
+        mut lent: Lent,
+        app: &mut TcpStream,
+        early: Vec<u8>,
+        watch: &mut Watch,
+    ) -> Result<Transferred, Untaken> {
+        self.report.stream(lent.how());
+        let renewing = self.identity.as_ref().map(|identity| lent.renewing(&identity.tokens));
+        let stop = async {
+            tokio::select! {
+                stop = told(watch) => stop,
+                () = async { match renewing { Some(renewing) => renewing.await, None => std::future::pending().await } } => Stop::Told,
+            }
+        };
+        // The application's first bytes are probably there: with them the header costs no packet of its own.
+        tokio::task::yield_now().await;
+        let transferred = copy::both_ways(app, lent.carrier(), early, stop).await;
+        match lent.give_back(&self.tunnels) {
+            Some(content) if matches!(transferred.end, Err(copy::BrokenOff::Server(_))) => Err(Untaken { content }),
+            Some(_) | None => Ok(transferred),
         }
     }
 
     /// The phases, in order.
-    async fn connect(&self, app: &TcpStream, client: SocketAddr, line: &mut Line) -> Result<Connected, OutboundError> {
+    async fn connect(
+        &self,
+        app: &TcpStream,
+        client: SocketAddr,
+        may_reuse: bool,
+        line: &mut Line,
+    ) -> Result<Connected, OutboundError> {
         let deadline = Instant::now() + self.limits.connect_deadline;
         let intercepted = intercept::intercept(app, &self.original)?;
         line.orig_dst = Some(intercepted.destination());
@@ -197,7 +266,7 @@ impl Outbound {
             Recognised::Legacy(dst) => self.connect_legacy(dst, deadline, line).await,
             Recognised::Service(called) => {
                 line.service = Some(called.service.name.to_string());
-                self.connect_service(&called, client.port(), deadline, line).await
+                self.connect_service(&called, client.port(), may_reuse, deadline, line).await
             }
         }
     }
@@ -221,6 +290,7 @@ impl Outbound {
         &self,
         called: &Called,
         client_port: u16,
+        may_reuse: bool,
         deadline: Instant,
         line: &mut Line,
     ) -> Result<Connected, OutboundError> {
@@ -232,7 +302,7 @@ impl Outbound {
         let way = self.way(transport::mode(token_mode)?, called, now)?;
         // The prefixes of a service are reached by one route, or the transport will notice.
         let toward = called.service.space.prefixes()[0].network();
-        let source = source::toward(toward, self.limits.mark)?;
+        let source = self.sources.toward(toward, self.limits.mark)?;
         let mut candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
         let mut last = None;
         while Instant::now() < deadline {
@@ -243,8 +313,12 @@ impl Outbound {
             line.server = Some(picked.destination());
             let until = deadline.min(Instant::now() + self.limits.attempt_timeout);
             let name = &called.service.name;
-            match transport::open(&way, name, &picked, client_port, self.limits.mark, until).await {
-                Ok(remote) => return Ok(Connected::Service(remote)),
+            let call = Call { service: name, client_port, mark: self.limits.mark, may_reuse };
+            match transport::open(&way, call, &candidates, &picked, until).await {
+                Ok(remote) => {
+                    line.server = Some(remote.destination().unwrap_or(picked.destination()));
+                    return Ok(Connected::Service(remote));
+                }
                 Err(error) => {
                     self.report.attempt_failed(&error);
                     if let AttemptError::Source { actual, .. } = error {
@@ -263,11 +337,16 @@ impl Outbound {
     fn way(&self, mode: Mode, called: &Called, now: UnixSeconds) -> Result<Way<'_>, NoCredential> {
         match mode {
             Mode::Plain => Ok(Way::Plain),
-            Mode::Pp2 => {
-                let identity = self.identity.as_ref().ok_or(NoCredential::NoIdentity)?;
-                Ok(Way::Pp2(&identity.tls, identity.tokens.authenticate(&called.service.name, now)?))
+            Mode::Pp2 => self.credential(called, now).map(|(tls, credential)| Way::Pp2(tls, credential)),
+            Mode::Tunnel => {
+                self.credential(called, now).map(|(tls, credential)| Way::Tunnel(tls, credential, &self.tunnels))
             }
         }
+    }
+
+    fn credential(&self, called: &Called, now: UnixSeconds) -> Result<(&ClientTls, Credential), NoCredential> {
+        let identity = self.identity.as_ref().ok_or(NoCredential::NoIdentity)?;
+        Ok((&identity.tls, identity.tokens.authenticate(&called.service.name, now)?))
     }
 }
 
@@ -300,20 +379,32 @@ enum Connected {
 impl Connected {
     fn carriage(&self) -> Carriage {
         match self {
-            Self::Service(Remote::Pp2(_)) => Carriage::Pp2,
+            Self::Service(Remote::Tunnel(_)) => Carriage::Tunnel,
+            Self::Service(Remote::Pp2(..)) => Carriage::Pp2,
             Self::Service(Remote::Plain(_)) => Carriage::Plain,
             Self::Legacy(_) => Carriage::Legacy,
         }
     }
-
-    async fn transfer(self, app: TcpStream, stop: impl Future<Output = ()>) -> Transferred {
-        match self {
-            Self::Service(Remote::Pp2(stream)) => transfer(app, *stream, stop).await,
-            Self::Service(Remote::Plain(tcp)) | Self::Legacy(tcp) => transfer(app, tcp, stop).await,
-        }
-    }
 }
 
-async fn transfer(app: TcpStream, server: impl OverTcp, stop: impl Future<Output = ()>) -> Transferred {
-    copy::both_ways(app, server, Vec::new(), stop).await
+/// The server closed the tunnel without having taken the stream: what the application has said so far.
+struct Untaken {
+    content: Vec<u8>,
+}
+
+/// How much of the application's first bytes goes with a header.
+const FIRST_BYTES: usize = 16 * 1024;
+
+/// Puts what the application has said already behind `octets`; waits for nothing but the news of it.
+async fn first_bytes(app: &TcpStream, octets: &mut Vec<u8>) {
+    tokio::task::yield_now().await;
+    octets.reserve(FIRST_BYTES);
+    // An end, a failure, or nothing yet: whoever carries the connection on will see it as well.
+    let _ = app.try_read_buf(octets);
+    octets.shrink_to_fit();
+}
+
+async fn told(watch: &mut Watch) -> Stop {
+    watch.forced().await;
+    Stop::Told
 }

@@ -6,6 +6,8 @@
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
+use ipnet::Ipv6Net;
+
 use super::recognise::Called;
 use crate::model::UnixSeconds;
 use crate::model::ssa::{self, ComputeError, ContentSource, Inputs, Known, Rule};
@@ -25,6 +27,8 @@ pub struct Picked {
     destination: SocketAddrV6,
     source: Ipv6Addr,
     generation: u32,
+    /// The application itself chose this address.
+    dialled: bool,
 }
 
 impl Picked {
@@ -147,6 +151,26 @@ impl Candidates {
         self.tried.clear();
     }
 
+    /// Whether a connection to `other`, which lies in the same slice, serves as well as one to the address that was
+    /// picked: it is an address that the rule might have given for this very call, so that they differ in random bits
+    /// alone. An address of the application's own choice is served by itself only.
+    #[must_use]
+    pub fn serves(&self, picked: &Picked, other: Ipv6Addr) -> bool {
+        if picked.dialled { other == *picked.destination.ip() } else { self.fits(other) }
+    }
+
+    /// The slice an address lies in: those in one slice lead to one endpoint.
+    #[must_use]
+    pub fn slice_of(&self, address: Ipv6Addr) -> Option<Ipv6Net> {
+        self.rule().slice_of(&self.in_force.service.space, address)
+    }
+
+    /// The text of the rule by which addresses are computed.
+    #[must_use]
+    pub fn rule_text(&self) -> &str {
+        self.rule().text()
+    }
+
     /// Whether computing an address takes so much work that it should not hold up other connections.
     #[must_use]
     pub fn are_heavy(&self) -> bool {
@@ -164,7 +188,7 @@ impl Candidates {
         if let Some(dialled) = self.first.take()
             && self.fits(dialled)
         {
-            return Ok(Some(self.picked(dialled)));
+            return Ok(Some(Picked { dialled: true, ..self.picked(dialled) }));
         }
         let replicas = u128::from(self.rule().replicas());
         let mut failure = None;
@@ -194,6 +218,7 @@ impl Candidates {
             destination: SocketAddrV6::new(address, self.port, 0, 0),
             source: self.source,
             generation: self.rule().generation(),
+            dialled: false,
         }
     }
 

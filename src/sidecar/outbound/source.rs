@@ -1,9 +1,13 @@
 //! Which of the pod's addresses a connection to a service will come from.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::Instant;
 
 /// There is no way to the service's space from here.
 #[derive(Debug, thiserror::Error)]
@@ -15,12 +19,43 @@ pub struct NoRoute {
     pub cause: io::Error,
 }
 
-/// The source address that the kernel would choose toward an address. Sends nothing: connecting a UDP socket only
-/// looks the route up, in about a microsecond.
-///
-/// # Errors
-/// [`NoRoute`].
-pub(super) fn toward(address: Ipv6Addr, mark: Option<u32>) -> Result<Ipv6Addr, NoRoute> {
+/// How long an answer is believed. Were it wrong, the first connection made by it would show that, and the address be
+/// computed again.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// How many answers are remembered.
+const MOST_REMEMBERED: usize = 1_024;
+
+/// The source addresses toward the spaces that were called lately.
+#[derive(Default)]
+pub struct Sources(Mutex<HashMap<Ipv6Addr, (Ipv6Addr, Instant)>>);
+
+impl Sources {
+    /// The source address that the kernel would choose toward an address.
+    ///
+    /// # Errors
+    /// [`NoRoute`].
+    pub(super) fn toward(&self, address: Ipv6Addr, mark: Option<u32>) -> Result<Ipv6Addr, NoRoute> {
+        let now = Instant::now();
+        let fresh = |since: Instant| now.saturating_duration_since(since) < BELIEVED;
+        if let Some(&(source, since)) = self.0.lock().get(&address)
+            && fresh(since)
+        {
+            return Ok(source);
+        }
+        let source = toward(address, mark)?;
+        let mut remembered = self.0.lock();
+        if remembered.len() >= MOST_REMEMBERED {
+            remembered.retain(|_, (_, since)| fresh(*since));
+        }
+        if remembered.len() < MOST_REMEMBERED {
+            remembered.insert(address, (source, now));
+        }
+        Ok(source)
+    }
+}
+
+/// Asks the kernel. Sends nothing: connecting a UDP socket only looks the route up, in some four microseconds.
+fn toward(address: Ipv6Addr, mark: Option<u32>) -> Result<Ipv6Addr, NoRoute> {
     look_up(address, mark).map_err(|cause| NoRoute { toward: address, cause })
 }
 

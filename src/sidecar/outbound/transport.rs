@@ -4,9 +4,12 @@
 //! needs, each mode has its module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it
 //! never falls back to a weaker one.
 
+pub mod pool;
 mod pp2;
+pub mod tunnel;
 
 pub use pp2::ALPN as PP2;
+pub use tunnel::ALPN as TUNNEL;
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -14,8 +17,10 @@ use std::net::{Ipv6Addr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use self::pool::{Bundle, Pool};
+use self::tunnel::Lent;
 use super::authenticate::Credential;
-use super::pick::Picked;
+use super::pick::{Candidates, Picked};
 use crate::model::Name;
 use crate::model::ssa::TokenMode;
 use crate::net::connect;
@@ -26,6 +31,8 @@ use crate::wire::proxy_header::HeaderTooLong;
 /// The modes that are served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
+    /// One TLS connection for one stream after another, each with its header.
+    Tunnel,
     /// A PROXY v2 header behind TLS, then the bytes.
     Pp2,
     /// No TLS and no token: the address rule only.
@@ -34,7 +41,7 @@ pub enum Mode {
 
 /// The rule asks for a mode that this sidecar does not serve.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the service's rule says token={}, which this sidecar does not serve: it serves pp2 and none", .asked.as_str())]
+#[error("the service's rule says token={}, which this sidecar does not serve: it serves tunnel, pp2 and none", .asked.as_str())]
 pub struct ModeUnsupported {
     /// What the rule says.
     pub asked: TokenMode,
@@ -56,13 +63,16 @@ pub fn mode(asked: TokenMode) -> Result<Mode, ModeUnsupported> {
     match asked {
         TokenMode::Pp2 => Ok(Mode::Pp2),
         TokenMode::None => Ok(Mode::Plain),
-        TokenMode::Tunnel | TokenMode::Header => Err(ModeUnsupported { asked }),
+        TokenMode::Tunnel => Ok(Mode::Tunnel),
+        TokenMode::Header => Err(ModeUnsupported { asked }),
     }
 }
 
 /// How to talk to one service: a mode with all that it needs, so that none can be opened without.
 #[derive(Clone)]
 pub enum Way<'a> {
+    /// Whom to believe, the token, and tunnels that are free.
+    Tunnel(&'a ClientTls, Credential, &'a Pool),
     /// Whom to believe, and the token.
     Pp2(&'a ClientTls, Credential),
     /// Nothing is needed.
@@ -71,10 +81,23 @@ pub enum Way<'a> {
 
 /// A connection to a service, ready for the application's bytes.
 pub enum Remote {
-    /// Behind TLS; the header has been sent.
-    Pp2(Box<ClientStream>),
+    /// A tunnel with a stream open; its header goes with the first bytes.
+    Tunnel(Box<Lent>),
+    /// Behind TLS, and the header that is to go first.
+    Pp2(Box<ClientStream>, Vec<u8>),
     /// As it is.
     Plain(TcpStream),
+}
+
+impl Remote {
+    /// Where it leads, if that may be another address than the one that was picked.
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tunnel(lent) => Some(SocketAddr::V6(lent.destination())),
+            Self::Pp2(..) | Self::Plain(_) => None,
+        }
+    }
 }
 
 /// Why one candidate gave no connection. The application's bytes have gone nowhere yet.
@@ -131,6 +154,19 @@ impl AttemptError {
     }
 }
 
+/// One application connection to be carried.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The service it is for.
+    pub service: &'a Name,
+    /// The application's port.
+    pub client_port: u16,
+    /// Socket mark of our own connections.
+    pub mark: Option<u32>,
+    /// Whether a tunnel that is there already may carry it.
+    pub may_reuse: bool,
+}
+
 /// Tries one candidate until `deadline`.
 ///
 /// # Errors
@@ -138,18 +174,29 @@ impl AttemptError {
 /// proved its name.
 pub async fn open(
     way: &Way<'_>,
-    service: &Name,
+    call: Call<'_>,
+    candidates: &Candidates,
     picked: &Picked,
-    client_port: u16,
-    mark: Option<u32>,
     deadline: Instant,
 ) -> Result<Remote, AttemptError> {
     let dst = picked.destination();
+    let bundle = || Bundle::of(call.service, candidates, picked);
+    if let Way::Tunnel(_, credential, pool) = way
+        && call.may_reuse
+        && let Some(idle) = pool.take(&bundle(), candidates, picked, credential)
+    {
+        return Ok(Remote::Tunnel(Box::new(idle.lend(call.client_port)?)));
+    }
     let opening = async {
-        let tcp = connect::tcp(dst, mark, deadline).await.map_err(|cause| failed(dst, cause))?;
+        let tcp = connect::tcp(dst, call.mark, deadline).await.map_err(|cause| failed(dst, cause))?;
         comes_from(&tcp, picked)?;
         match way {
-            Way::Pp2(tls, credential) => pp2::open(tcp, tls, service, picked, client_port, credential).await,
+            Way::Tunnel(tls, credential, _) => {
+                let rule = candidates.rule_text();
+                let opening = tunnel::open(tcp, tls, bundle(), rule, picked, call.client_port, credential);
+                Ok(Remote::Tunnel(Box::new(opening.await?)))
+            }
+            Way::Pp2(tls, credential) => pp2::open(tcp, tls, call.service, picked, call.client_port, credential).await,
             Way::Plain => Ok(Remote::Plain(tcp)),
         }
     };

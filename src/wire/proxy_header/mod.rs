@@ -11,7 +11,7 @@
 //!
 //! Source: "The PROXY protocol", Willy Tarreau, revision 2023-03-06, §2.2.
 
-mod crc32c;
+pub(super) mod crc32c;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +42,8 @@ mod tlv {
     pub(super) const TOKEN: u8 = 0xE0;
     /// The generation of the rule by which the destination was computed.
     pub(super) const GENERATION: u8 = 0xE2;
+    /// In place of a token: which of those that were sent before on the same connection.
+    pub(super) const TOKEN_REFERENCE: u8 = 0xE3;
 }
 
 /// What a header says. Borrowed from the octets it was read from.
@@ -55,6 +57,9 @@ pub struct ProxyHeader<'a> {
     pub authority: Option<Name>,
     /// The caller's token.
     pub token: Option<TokenOctets<'a>>,
+    /// In place of a token, the number of one that was sent before on the same connection; the first is 0. Means
+    /// something in a tunnel alone.
+    pub token_reference: Option<u32>,
     /// The generation of the rule by which the destination was computed.
     pub generation: Option<u32>,
 }
@@ -211,6 +216,7 @@ pub fn parse(octets: &[u8]) -> Result<Option<(ProxyHeader<'_>, usize)>, ProxyHea
         destination: socket_address(&addresses[16..32], &addresses[34..]),
         authority: None,
         token: None,
+        token_reference: None,
         generation: None,
     };
     let mut checksum = None;
@@ -221,6 +227,7 @@ pub fn parse(octets: &[u8]) -> Result<Option<(ProxyHeader<'_>, usize)>, ProxyHea
             tlv::AUTHORITY => once(&mut parsed.authority, authority(at, value)?, at, kind)?,
             tlv::TOKEN => once(&mut parsed.token, TokenOctets(value), at, kind)?,
             tlv::GENERATION => once(&mut parsed.generation, number(at, kind, value)?, at, kind)?,
+            tlv::TOKEN_REFERENCE => once(&mut parsed.token_reference, number(at, kind, value)?, at, kind)?,
             tlv::CRC32C => once(&mut checksum, (at + 3, number(at, kind, value)?), at, kind)?,
             _ => {}
         }
@@ -261,6 +268,9 @@ impl ProxyHeader<'_> {
         }
         if let Some(token) = self.token {
             put(out, tlv::TOKEN, token.0);
+        }
+        if let Some(number) = self.token_reference {
+            put(out, tlv::TOKEN_REFERENCE, &number.to_be_bytes());
         }
         if let Some(generation) = self.generation {
             put(out, tlv::GENERATION, &generation.to_be_bytes());

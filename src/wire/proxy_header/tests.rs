@@ -10,6 +10,7 @@ fn header(token: &[u8]) -> ProxyHeader<'_> {
         destination: "[2001:db8:5:1::7]:80".parse().unwrap(),
         authority: Some("orders.shop.peak".parse().unwrap()),
         token: Some(TokenOctets(token)),
+        token_reference: None,
         generation: Some(7),
     }
 }
@@ -138,13 +139,14 @@ proptest! {
     fn any_header_reads_back_as_it_was_written(
         source: [u8; 16], destination: [u8; 16], ports: (u16, u16),
         token in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..600)),
-        generation: Option<u32>,
+        reference: Option<u32>, generation: Option<u32>,
     ) {
         let written = ProxyHeader {
             source: SocketAddrV6::new(source.into(), ports.0, 0, 0),
             destination: SocketAddrV6::new(destination.into(), ports.1, 0, 0),
             authority: None,
             token: token.as_deref().map(TokenOctets),
+            token_reference: reference,
             generation,
         };
         let octets = encoded(&written);

@@ -17,8 +17,8 @@ mod tests;
 
 pub use delta::{Delta, DeltaError};
 
-use std::borrow::Cow;
 use draft::Draft;
+use std::borrow::Cow;
 
 use super::load::Entry;
 use super::node::Node;

@@ -2,12 +2,11 @@
 
 use std::net::SocketAddrV6;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::{AttemptError, Remote};
 use crate::model::Name;
-use crate::net::tls::{ClientTls, ConnectError};
+use crate::net::tls::ClientTls;
 use crate::sidecar::outbound::authenticate::Credential;
 use crate::sidecar::outbound::pick::Picked;
 use crate::wire::proxy_header::{ProxyHeader, TokenOctets};
@@ -15,8 +14,8 @@ use crate::wire::proxy_header::{ProxyHeader, TokenOctets};
 /// The ALPN protocol of `token=pp2`.
 pub const ALPN: &str = "pp2";
 
-/// Has the server prove the name, then tells it who calls. The header follows the end of the handshake at once: nothing
-/// is waited for, neither the server nor the application, which may be one that lets the server speak first.
+/// Has the server prove the name. The header that tells it who calls is given back unsent: it goes with the application's
+/// first bytes where they are there, and alone where the application lets the server speak first.
 pub(super) async fn open(
     tcp: TcpStream,
     tls: &ClientTls,
@@ -26,13 +25,9 @@ pub(super) async fn open(
     credential: &Credential,
 ) -> Result<Remote, AttemptError> {
     let dst = picked.destination();
-    let failed = |cause| AttemptError::Tls { dst, cause };
     let header = header(service, picked, client_port, credential)?;
-    let mut stream = tls.connect(tcp, service, ALPN).await.map_err(failed)?;
-    let ended = |error| failed(ConnectError::Ended(error));
-    stream.write_all(&header).await.map_err(ended)?;
-    stream.flush().await.map_err(ended)?;
-    Ok(Remote::Pp2(Box::new(stream)))
+    let stream = tls.connect(tcp, service, ALPN).await.map_err(|cause| AttemptError::Tls { dst, cause })?;
+    Ok(Remote::Pp2(Box::new(stream), header))
 }
 
 fn header(service: &Name, picked: &Picked, client_port: u16, credential: &Credential) -> Result<Vec<u8>, AttemptError> {
@@ -42,6 +37,7 @@ fn header(service: &Name, picked: &Picked, client_port: u16, credential: &Creden
         destination: picked.destination_v6(),
         authority: Some(service.clone()),
         token: Some(TokenOctets(credential.octets())),
+        token_reference: None,
         generation: Some(picked.generation()),
     };
     header.encode(&mut octets)?;

@@ -1,0 +1,208 @@
+//! Tunnels between two streams.
+//!
+//! What a new stream may share is decided here, so that reuse neither gathers a caller's load at one endpoint nor
+//! outlives what it was allowed by:
+//!
+//! - An address is drawn first, as if for a new connection; only a tunnel into *its slice* is looked for. A rule with
+//!   random slices spreads as it would without reuse.
+//! - The tunnel's own address must be one that the rule might have given for this very call: the same source, the same
+//!   content key, an epoch that still counts. They differ in random bits alone.
+//! - The rule and the token must be the ones by which the tunnel was made or last renewed.
+//! - A tunnel ends after [`MOST_STREAMS`] streams or [`LONGEST_LIFE`], whichever comes first, and when nobody has used
+//!   it for [`LONGEST_IDLE`], well before the server would close it.
+//!
+//! The tunnel used last is used next, so that those that a burst has left over grow idle and end.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::super::authenticate::Credential;
+use super::super::pick::{Candidates, Picked};
+use super::tunnel::Idle;
+use crate::model::Name;
+use crate::ops::metrics::Gauge;
+
+/// How many streams a tunnel carries one after another.
+pub const MOST_STREAMS: u32 = 1_000;
+/// How old a tunnel may be when a stream begins in it.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(60);
+/// How long a tunnel is kept that carries nothing. Servers wait for four times as long, so that ours end first.
+pub const LONGEST_IDLE: Duration = Duration::from_secs(15);
+/// How many idle tunnels are kept for one service.
+pub const MOST_OF_A_SERVICE: usize = 64;
+/// How many idle tunnels are kept in all.
+pub const MOST: usize = 1_024;
+/// How often idle tunnels are looked over.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// What tunnels must have in common to be taken for each other.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Bundle {
+    pub(super) service: Name,
+    /// Where the connection comes from, which the destination was computed for.
+    pub(super) source: Ipv6Addr,
+    port: u16,
+    slice: Option<Ipv6Net>,
+}
+
+impl Bundle {
+    pub(super) fn of(service: &Name, candidates: &Candidates, picked: &Picked) -> Self {
+        let destination = picked.destination_v6();
+        Self {
+            service: service.clone(),
+            source: picked.source(),
+            port: destination.port(),
+            slice: candidates.slice_of(*destination.ip()),
+        }
+    }
+}
+
+/// The idle tunnels of a sidecar.
+pub struct Pool {
+    shelves: Mutex<Shelves>,
+    idle: Gauge,
+    /// Something was kept, so there is something to look over.
+    kept: Notify,
+}
+
+#[derive(Default)]
+struct Shelves {
+    of: HashMap<Name, VecDeque<Idle>>,
+    count: usize,
+}
+
+impl Pool {
+    /// An empty pool that says in `idle` how many tunnels it holds.
+    pub(crate) fn new(idle: Gauge) -> Self {
+        Self { shelves: Mutex::default(), idle, kept: Notify::new() }
+    }
+
+    /// A tunnel into the slice of the picked address that serves as well as a new connection to it.
+    pub(super) fn take(
+        &self,
+        bundle: &Bundle,
+        candidates: &Candidates,
+        picked: &Picked,
+        credential: &Credential,
+    ) -> Option<Idle> {
+        let mut unfit = Vec::new();
+        let now = Instant::now();
+        let found = {
+            let mut shelves = self.shelves.lock();
+            let Shelves { of, count } = &mut *shelves;
+            let shelf = of.get_mut(&bundle.service)?;
+            let mut found = None;
+            while found.is_none()
+                && let Some(at) = shelf.iter().rposition(|idle| idle.facts.bundle == *bundle)
+                && let Some(mut idle) = shelf.remove(at)
+            {
+                *count -= 1;
+                if idle.is_good(now) && idle.was_allowed_by(candidates, credential) {
+                    if !candidates.serves(picked, *idle.facts.destination.ip()) {
+                        // Right for other calls, perhaps.
+                        shelf.insert(at, idle);
+                        *count += 1;
+                        break;
+                    }
+                    found = Some(idle);
+                } else {
+                    unfit.push(idle);
+                }
+            }
+            self.idle.set(*count as i64);
+            found
+        };
+        unfit.into_iter().for_each(Idle::close);
+        found
+    }
+
+    /// Keeps a free tunnel if it may carry a further stream, and there is room.
+    pub(super) fn keep(&self, mut tunnel: Idle) {
+        if !tunnel.is_good(Instant::now()) {
+            return tunnel.close();
+        }
+        let surplus = {
+            let mut shelves = self.shelves.lock();
+            let Shelves { of, count } = &mut *shelves;
+            if *count >= MOST {
+                Some(tunnel)
+            } else {
+                let shelf = of.entry(tunnel.facts.bundle.service.clone()).or_default();
+                let oldest = if shelf.len() >= MOST_OF_A_SERVICE { shelf.pop_front() } else { None };
+                shelf.push_back(tunnel);
+                *count += usize::from(oldest.is_none());
+                self.idle.set(*count as i64);
+                oldest
+            }
+        };
+        if let Some(surplus) = surplus {
+            surplus.close();
+        }
+        self.kept.notify_one();
+    }
+
+    /// Closes tunnels that have been idle for too long or that the server has closed, for as long as it is polled.
+    pub(crate) async fn look_after(&self) {
+        loop {
+            self.kept.notified().await;
+            while self.look_over(Instant::now()) > 0 {
+                tokio::time::sleep(ROUND).await;
+            }
+        }
+    }
+
+    /// Closes what is no longer good; says how many tunnels are left.
+    fn look_over(&self, now: Instant) -> usize {
+        let mut unfit = Vec::new();
+        let left = {
+            let mut shelves = self.shelves.lock();
+            let Shelves { of, count } = &mut *shelves;
+            for shelf in of.values_mut() {
+                let (good, bad): (VecDeque<_>, Vec<_>) = shelf
+                    .drain(..)
+                    .map(|mut idle| (idle.is_good(now), idle))
+                    .fold((VecDeque::new(), Vec::new()), |(mut good, mut bad), (is_good, idle)| {
+                        if is_good {
+                            good.push_back(idle)
+                        } else {
+                            bad.push(idle)
+                        }
+                        (good, bad)
+                    });
+                *shelf = good;
+                *count -= bad.len();
+                unfit.extend(bad);
+            }
+            of.retain(|_, shelf| !shelf.is_empty());
+            self.idle.set(*count as i64);
+            *count
+        };
+        unfit.into_iter().for_each(Idle::close);
+        left
+    }
+}
+
+impl Idle {
+    /// Whether it may carry a further stream, whoever's.
+    fn is_good(&mut self, now: Instant) -> bool {
+        self.facts.streams < MOST_STREAMS
+            && now.saturating_duration_since(self.facts.made) < LONGEST_LIFE
+            && now.saturating_duration_since(self.since) < LONGEST_IDLE
+            && self.carrier.is_quiet()
+    }
+
+    /// Whether what allowed it still holds.
+    fn was_allowed_by(&self, candidates: &Candidates, credential: &Credential) -> bool {
+        self.facts.credential.is(credential) && *self.facts.rule == *candidates.rule_text()
+    }
+
+    fn close(self) {
+        self.carrier.close();
+    }
+}
