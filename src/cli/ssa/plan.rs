@@ -166,8 +166,8 @@ fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> St
         }
         text.push('\n');
     }
-    text += "imbalance: the pod with most slices, above an equal share; routes: prefixes of all\n\
-             pods; one more: slices that move when a pod comes, in how many prefixes.\n";
+    text += "imbalance: the pod with most slices, above an equal share; routes: prefixes of\n\
+             all pods; one more: slices that move when a pod comes, in how many prefixes.\n";
     text += &match enough {
         Some(bits) => format!("slices={bits} keeps the imbalance at {to} pods within {TOLERABLE} %.\n"),
         None => format!("None of these keeps the imbalance at {to} pods within {TOLERABLE} %.\n"),
