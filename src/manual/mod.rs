@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`architecture`] | who wants to change Funicular, or to know how a call travels |
 //! | [`addressing`] | who publishes a service: spaces and rules |
+//! | [`slices`] | who decides how many slices a service has, or asks why they move |
 //! | [`ssa`] | who writes another program that computes or checks addresses |
 //! | [`init`] | who prepares a pod's network |
 //! | [`configuration`] | who writes the YAML |
@@ -28,6 +29,8 @@ pub mod init {}
 pub mod observability {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[doc = include_str!("slices.md")]
+pub mod slices {}
 #[doc = include_str!("ssa.md")]
 pub mod ssa {}
 #[doc = include_str!("threats.md")]

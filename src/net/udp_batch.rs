@@ -47,7 +47,7 @@ pub fn group(addr: SocketAddr, count: usize) -> io::Result<Vec<Shared>> {
     alone.bind(&addr.into())?;
     let addr = bound_to(&alone)?;
     drop(alone);
-    (0..count.max(1)).map(|_| Shared::bound(addr)).collect()
+    (0..count.max(1)).map(|_| Shared::bound(addr, count > 1)).collect()
 }
 
 fn made(addr: SocketAddr) -> io::Result<Socket> {
@@ -63,9 +63,9 @@ fn bound_to(socket: &Socket) -> io::Result<SocketAddr> {
 }
 
 impl Shared {
-    fn bound(addr: SocketAddr) -> io::Result<Self> {
+    fn bound(addr: SocketAddr, shared: bool) -> io::Result<Self> {
         let socket = made(addr)?;
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(shared)?;
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_send_buffer_size(BUFFER)?;
         if addr.ip().is_unspecified() {
@@ -123,6 +123,15 @@ impl Batch {
     /// When there is no such slot.
     pub fn datagram(&mut self, slot: usize) -> (&mut [u8], usize) {
         self.0.datagram(slot)
+    }
+
+    /// What was received in a slot.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    #[must_use]
+    pub fn request(&self, slot: usize) -> &[u8] {
+        self.0.request(slot)
     }
 
     /// Whose datagram it is; none for one that no UDP socket of ours receives.

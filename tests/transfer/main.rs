@@ -256,6 +256,24 @@ fn a_secondary_answers_from_what_it_has_while_its_primary_is_away() {
 }
 
 #[test]
+fn a_secondary_fails_when_nobody_has_vouched_for_its_zone_for_too_long() {
+    let (first, second) = (address(), address());
+    let own = tempfile::tempdir().unwrap();
+    // Refresh 1 s, retry 1 s, expire 2 s.
+    std::fs::write(own.path().join("shop.zone"), SHOP.replace("7 1 1 3600", "7 1 1 2")).unwrap();
+    std::fs::write(own.path().join("key"), SECRET).unwrap();
+    let start = || peak_in(first, &primary(&[second]), own.path().to_owned(), None);
+    let top = start();
+    let secondary = peak(second, &secondary_of(first));
+    secondary.until_serial(7);
+    drop(top);
+    let code = || secondary.ask("www.shop.peak.", Type::CNAME).map(|reply| reply.header.rcode);
+    until("the zone expires", code, |code| *code == Some(Rcode::SERVFAIL));
+    let _top = start();
+    secondary.until_serial(7);
+}
+
+#[test]
 fn a_signed_question_has_a_signed_answer_that_dig_and_kdig_accept() {
     if !["dig", "kdig"].into_iter().all(is_installed) {
         return;

@@ -159,6 +159,17 @@ impl Batch {
         (room, length)
     }
 
+    /// What was received in a slot.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub(crate) fn request(&self, slot: usize) -> &[u8] {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let length = self.received_length(slot);
+        // SAFETY: the octets lie inside `data`, are initialised, and nobody changes them while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.data.at(slot * self.room), length) }
+    }
+
     /// Whose datagram it is and where it was sent to, for replying to it later from another batch.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 //! Owns what is refused (other classes, types that are no data, names outside the zones), what OPT and cookies say,
 //! and how large a reply may be. Allocates nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +11,8 @@ use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
 use crate::model::Name;
 use crate::model::UnixSeconds;
-use crate::model::zone::{Answer, End, Key, Zone, Zones};
+use crate::model::zone::{ABREAST, Answer, End, Found, Key, Seed, Zones};
+use crate::net::udp_batch::Batch;
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
 use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns, QueryError};
@@ -23,7 +24,7 @@ const TCP_LIMIT: usize = 65_535;
 /// Answers for one worker.
 #[derive(Debug)]
 pub(super) struct Responder {
-    key: Scratch,
+    seen: Scratch,
     /// Where answers begin in their sets: the state of a generator that need only be even.
     turns: u64,
     cookies: CookieSecret,
@@ -65,12 +66,34 @@ impl QueryLog {
     }
 }
 
-/// A key that is no news in a log.
-struct Scratch(Box<Key>);
+/// A request that was read, and the key of the name it asks for.
+struct Seen {
+    query: Result<Query, QueryError>,
+    key: Key,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { query: Err(QueryError::NotARequest), key: Key::default() }
+    }
+
+    #[inline]
+    fn see(&mut self, seed: Seed, request: &[u8]) {
+        self.query = Query::parse(request);
+        if let Ok(query) = self.query
+            && let Some(name) = request.get(HEADER..HEADER + query.name_octets).filter(|name| !name.is_empty())
+        {
+            self.key.set(seed, name);
+        }
+    }
+}
+
+/// Room for the requests of one batch, which is no news in a log.
+struct Scratch(Vec<Seen>);
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key")
+        f.write_str("Scratch")
     }
 }
 
@@ -92,16 +115,10 @@ pub(super) enum Outcome {
     Apart,
 }
 
-/// How a question is answered.
-enum Verdict<'z> {
-    Code(Rcode),
-    Zone(&'z Zone),
-}
-
 impl Responder {
     pub(super) fn new(shared: &Shared, proto: Proto, rate: Option<RateLimiter>, turns: u64, tally: Tally) -> Self {
         Self {
-            key: Scratch(Box::default()),
+            seen: Scratch((0..ABREAST).map(|_| Seen::new()).collect()),
             turns,
             cookies: shared.cookies.clone(),
             udp_limit: shared.udp_limit,
@@ -112,17 +129,62 @@ impl Responder {
         }
     }
 
+    /// Answers the first `count` requests of `batch`, each in its slot. So many at a time are looked up before the first
+    /// of them is answered: what their answers are made of is at hand by then.
+    /// Of those that are no plain questions `apart` is told the slot and the sender.
+    pub(super) fn respond_to_all(
+        &mut self,
+        zones: &Zones,
+        batch: &mut Batch,
+        count: usize,
+        now: UnixSeconds,
+        mut apart: impl FnMut(&mut Batch, usize, SocketAddr),
+    ) {
+        let mut seen = std::mem::take(&mut self.seen.0);
+        for first in (0..count).step_by(ABREAST) {
+            let seen = &mut seen[..ABREAST.min(count - first)];
+            for (slot, seen) in (first..).zip(seen.iter_mut()) {
+                seen.see(zones.seed(), batch.request(slot));
+            }
+            let found = zones.look_up(seen.iter().map(|seen| &seen.key));
+            for (slot, (seen, found)) in (first..).zip(seen.iter().zip(&found)) {
+                let Some(peer) = batch.peer(slot).filter(|peer| may_be_asker(peer.port())) else { continue };
+                let (message, length) = batch.datagram(slot);
+                match self.reply(seen, found, message, length, Asker { peer: peer.ip(), now }) {
+                    Outcome::Reply(octets) => batch.reply(slot, octets),
+                    Outcome::Silence => {}
+                    Outcome::Apart => apart(batch, slot, peer),
+                }
+            }
+        }
+        self.seen.0 = seen;
+    }
+
     /// Answers the request that is the first `length` octets of `message`, over it. A request that is no plain question
     /// is left as it is.
     #[inline]
     pub(super) fn respond(&mut self, zones: &Zones, message: &mut [u8], length: usize, asker: Asker) -> Outcome {
-        let ipv6 = matches!(asker.peer, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_none());
-        let query = match message.get(..length).map(Query::parse) {
-            Some(Ok(query)) => query,
-            Some(Err(QueryError::Opcode(Opcode::NOTIFY | Opcode::UPDATE) | QueryError::Signed)) => {
-                return Outcome::Apart;
+        let mut all = std::mem::take(&mut self.seen.0);
+        let outcome = match (all.first_mut(), message.get(..length)) {
+            (Some(seen), Some(request)) => {
+                seen.see(zones.seed(), request);
+                let found = zones.look_up_one(&seen.key);
+                self.reply(seen, &found, message, length, asker)
             }
-            Some(Err(error)) => {
+            _ => Outcome::Silence,
+        };
+        self.seen.0 = all;
+        outcome
+    }
+
+    /// Answers a request that was seen and looked up.
+    #[inline]
+    fn reply(&mut self, seen: &Seen, found: &Found<'_>, message: &mut [u8], length: usize, asker: Asker) -> Outcome {
+        let ipv6 = matches!(asker.peer, IpAddr::V6(addr) if addr.to_ipv4_mapped().is_none());
+        let query = match &seen.query {
+            Ok(query) => query,
+            Err(QueryError::Opcode(Opcode::NOTIFY | Opcode::UPDATE) | QueryError::Signed) => return Outcome::Apart,
+            Err(error) => {
                 let Some(rcode) = error.rcode() else {
                     self.tally.silent();
                     return Outcome::Silence;
@@ -131,7 +193,6 @@ impl Responder {
                 self.tally.answered(&Counted { zone: None, ipv6, qtype: 0, rcode, octets: (length, octets) });
                 return Outcome::Reply(octets);
             }
-            None => return Outcome::Silence,
         };
         // One comparison: the two types are neighbours. Over UDP there is no AXFR (RFC 5936 §4.2).
         if matches!(Type(query.qtype), Type::IXFR | Type::AXFR)
@@ -146,21 +207,16 @@ impl Responder {
             }
             None => (None, false),
         };
-        let limit = self.limit(&query);
-        let verdict = self.judge(zones, message, &query);
-        let answer = match verdict {
-            Verdict::Zone(zone) => Some(zone.answer(&self.key.0, query.qtype)),
-            Verdict::Code(_) => None,
-        };
-        let rcode = verdict.rcode(answer.as_ref());
+        let limit = self.limit(query);
+        let (answer, rcode) = judge(seen, found, query);
         // Who has shown a cookie of ours is where it says it is.
-        let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), asker) };
+        let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), &seen.key, asker) };
         if ruling == Ruling::Drop {
             self.tally.limited();
             return Outcome::Silence;
         }
         let turn = self.turn();
-        let mut reply = Reply::new(message, &query, limit, edns);
+        let mut reply = Reply::new(message, query, limit, edns);
         match &answer {
             _ if ruling == Ruling::Truncate => reply.slip(),
             Some(answer) => reply.answer(answer, turn),
@@ -170,53 +226,25 @@ impl Responder {
         let zone = answer.as_ref().map(|answer| answer.zone);
         self.tally.answered(&Counted { zone, ipv6, qtype: query.qtype, rcode, octets: (length, octets) });
         if self.log.takes(turn) {
-            log_query(&message[..octets], &query, asker, rcode);
+            log_query(&message[..octets], query, asker, rcode);
         }
         Outcome::Reply(octets)
     }
 
     /// What is to be done with the answer, where answers are limited.
     #[inline]
-    fn limited(&mut self, answer: Option<&Answer<'_>>, asker: Asker) -> Ruling {
+    fn limited(&mut self, answer: Option<&Answer<'_>>, key: &Key, asker: Asker) -> Ruling {
         let Some(rate) = &mut self.rate else { return Ruling::Send };
         let kind = match answer {
             None => Kind::Refusal,
             Some(answer) => match answer.end {
                 _ if answer.synthesized => Kind::Wildcard(answer.zone.id()),
-                End::Data(_) | End::Elsewhere => Kind::Positive(self.key.0.hash()),
+                End::Data(_) | End::Elsewhere => Kind::Positive(key.hash()),
                 End::NoData | End::NoName => Kind::Negative(answer.zone.id()),
                 End::Referral { .. } => Kind::Referral(answer.zone.id()),
             },
         };
         rate.judge(asker.peer, kind, asker.now)
-    }
-
-    #[inline]
-    fn judge<'z>(&mut self, zones: &'z Zones, message: &[u8], query: &Query) -> Verdict<'z> {
-        if query.edns.is_some_and(|edns| edns.version > 0) {
-            return Verdict::Code(Rcode::BADVERS);
-        }
-        if query.name_octets == 0 {
-            // A question for nothing but a cookie (RFC 7873 §5.4).
-            return Verdict::Code(Rcode::NOERROR);
-        }
-        if query.qclass != Class::IN.0 {
-            return Verdict::Code(Rcode::REFUSED);
-        }
-        let qtype = Type(query.qtype);
-        if qtype.is_meta() && qtype != Type::ANY {
-            return Verdict::Code(refusal(qtype));
-        }
-        let Some(name) = message.get(HEADER..HEADER + query.name_octets) else {
-            return Verdict::Code(Rcode::FORMERR);
-        };
-        self.key.0.set(zones.seed(), name);
-        match zones.find(&self.key.0, query.qtype) {
-            Some(zone) if zone.is_known() => Verdict::Zone(zone),
-            // A secondary's before the first transfer, or expired.
-            Some(_) => Verdict::Code(Rcode::SERVFAIL),
-            None => Verdict::Code(Rcode::REFUSED),
-        }
     }
 
     /// What the reply's OPT says: there is one exactly when the question has one (RFC 6891 §6.1.1).
@@ -250,16 +278,48 @@ impl Responder {
     }
 }
 
-impl Verdict<'_> {
-    #[inline]
-    fn rcode(&self, answer: Option<&Answer<'_>>) -> Rcode {
-        match (self, answer.map(|answer| answer.end)) {
-            (Self::Code(rcode), _) => *rcode,
-            (Self::Zone(_), Some(End::NoName)) => Rcode::NXDOMAIN,
-            (Self::Zone(_), Some(End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere) | None) => {
-                Rcode::NOERROR
-            }
+/// What a question is answered with whatever the zones hold, if so.
+#[inline]
+fn refused(query: &Query) -> Option<Rcode> {
+    if query.edns.is_some_and(|edns| edns.version > 0) {
+        return Some(Rcode::BADVERS);
+    }
+    if query.name_octets == 0 {
+        // A question for nothing but a cookie (RFC 7873 §5.4).
+        return Some(Rcode::NOERROR);
+    }
+    if query.qclass != Class::IN.0 {
+        return Some(Rcode::REFUSED);
+    }
+    let qtype = Type(query.qtype);
+    (qtype.is_meta() && qtype != Type::ANY).then(|| refusal(qtype))
+}
+
+/// Whether somebody may be waiting at this port for a reply: nobody at 0, and at the ports of echo, daytime, quote of the
+/// day, character generator and time somebody who answers anything, in whose name a loop could be started.
+#[inline]
+const fn may_be_asker(port: u16) -> bool {
+    !matches!(port, 0 | 7 | 13 | 17 | 19 | 37)
+}
+
+/// The code of the reply, and the zone's answer if one has an answer.
+#[inline]
+fn judge<'z>(seen: &Seen, found: &Found<'z>, query: &Query) -> (Option<Answer<'z>>, Rcode) {
+    if let Some(rcode) = refused(query) {
+        return (None, rcode);
+    }
+    match found.zone(&seen.key, query.qtype) {
+        Some(zone) if zone.is_known() => {
+            let answer = found.answer(zone, &seen.key, query.qtype);
+            let rcode = match answer.end {
+                End::NoName => Rcode::NXDOMAIN,
+                End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere => Rcode::NOERROR,
+            };
+            (Some(answer), rcode)
         }
+        // A secondary's before the first transfer, or expired.
+        Some(_) => (None, Rcode::SERVFAIL),
+        None => (None, Rcode::REFUSED),
     }
 }
 

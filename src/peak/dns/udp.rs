@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::respond::{Asker, Outcome, Responder};
+use super::respond::Responder;
 use crate::model::zone::Zones;
 use crate::net::udp_batch::{Batch, Shared};
 use crate::ops::clock;
@@ -51,25 +51,10 @@ pub(super) fn serve(
     }
 }
 
-/// Whether somebody may be waiting at this port for a reply: nobody at 0, and at the ports of echo, daytime, quote of the
-/// day, character generator and time somebody who answers anything, in whose name a loop could be started.
-#[inline]
-const fn may_be_asker(port: u16) -> bool {
-    !matches!(port, 0 | 7 | 13 | 17 | 19 | 37)
-}
-
 #[inline]
 fn answer(socket: &Shared, responder: &mut Responder, apart: &Apart, zones: &Zones, batch: &mut Batch, count: usize) {
     let (started, now) = (Instant::now(), clock::now());
-    for slot in 0..count {
-        let Some(peer) = batch.peer(slot).filter(|peer| may_be_asker(peer.port())) else { continue };
-        let (message, length) = batch.datagram(slot);
-        match responder.respond(zones, message, length, Asker { peer: peer.ip(), now }) {
-            Outcome::Reply(octets) => batch.reply(slot, octets),
-            Outcome::Silence => {}
-            Outcome::Apart => hand_over(apart, batch, slot, peer),
-        }
-    }
+    responder.respond_to_all(zones, batch, count, now, |batch, slot, peer| hand_over(apart, batch, slot, peer));
     let unsent = batch.send(socket);
     responder.tally.batch(count, started.elapsed(), unsent);
 }

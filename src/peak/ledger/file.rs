@@ -113,20 +113,28 @@ impl StateFile {
         if let Some(at) = confirmed {
             state::append_confirmed(at, &mut octets);
         }
+        let folder = path.parent().unwrap_or(Path::new("."));
         let written = || -> io::Result<File> {
-            let folder = path.parent().unwrap_or(Path::new("."));
             fs::create_dir_all(folder)?;
             let new = path.with_extension("new");
             let mut file = File::create(&new)?;
             file.write_all(&octets)?;
             file.sync_all()?;
+            let file = OpenOptions::new().append(true).open(&new)?;
             fs::rename(&new, path)?;
-            File::open(folder)?.sync_all()?;
-            OpenOptions::new().append(true).open(path)
+            Ok(file)
         };
         let file = written().map_err(failed)?;
+        // From here on the old file is gone, or will be back after a power failure: nothing may be added to either.
+        let named = File::open(folder).and_then(|folder| folder.sync_all());
+        named.map_err(|_| KeepError::Broken { path: path.to_owned() })?;
         let octets = octets.len() as u64;
         Ok(Self { path: path.to_owned(), file, octets, base_octets: octets, broken: false, confirmed })
+    }
+
+    /// Refuses to be added to from now on: what would be added does not follow what it has.
+    pub(super) fn give_up(&mut self) {
+        self.broken = true;
     }
 
     /// Adds pieces and waits until the disk has them. Either all of them are there afterwards, or none.

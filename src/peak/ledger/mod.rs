@@ -250,7 +250,12 @@ impl Ledger {
             let Some(zone) = self.zone(apex) else { continue };
             match StateFile::create(file.path(), &zone, file.confirmed()) {
                 Ok(new) => *file = new,
-                Err(error) => tracing::error!(zone = %apex, %error, "the zone's state could not be written anew"),
+                Err(error) => {
+                    tracing::error!(zone = %apex, %error, "the zone's state could not be written anew");
+                    if matches!(error, KeepError::Broken { .. }) {
+                        file.give_up();
+                    }
+                }
             }
         }
     }
@@ -268,9 +273,13 @@ impl Ledger {
             zone = Arc::new(zone.apply(delta)?);
         }
         let deltas: Vec<Arc<Delta>> = deltas.into_iter().map(Arc::new).collect();
-        // A secondary that cannot write still serves: its primary has everything.
-        write(&mut files, apex, &deltas);
-        confirm(&mut files, apex, now);
+        // A secondary that cannot write still serves: its primary has everything. What it has on disk is an older
+        // version from then on, to which nothing may be added.
+        if write(&mut files, apex, &deltas) {
+            confirm(&mut files, apex, now);
+        } else {
+            files.remove(apex);
+        }
         self.commit([(apex.clone(), Draft { zone: Arc::clone(&zone), deltas })]);
         Ok(zone)
     }
@@ -280,14 +289,27 @@ impl Ledger {
         let mut files = self.files.lock();
         let apex = zone.apex().clone();
         let old = self.zone(&apex).filter(|old| old.is_known());
-        let delta =
-            old.filter(|old| serial::is_newer(zone.serial(), old.serial())).and_then(|old| old.difference(&zone));
+        let delta = old.as_ref().and_then(|old| old.difference(&zone));
+        if let Some((old, delta)) = old.zip(delta.as_ref()).filter(|(old, _)| old.serial() == zone.serial()) {
+            if confirmed.is_none() && old.soa() == zone.soa() && delta.removed.is_empty() && delta.added.is_empty() {
+                return;
+            }
+            tracing::warn!(
+                zone = %apex, serial = old.serial(),
+                "the zone has changed and its serial has not: secondaries will not notice"
+            );
+        }
+        let delta = delta.filter(|delta| serial::is_newer(delta.to(), delta.from()));
         let kept = files.get(&apex).map(|file| file.path().to_owned());
         let path = kept.or_else(|| Some(file::path(self.folder.as_deref().filter(|_| confirmed.is_some())?, &apex)));
         if let Some(path) = path {
             match StateFile::create(&path, &zone, confirmed) {
                 Ok(file) => drop(files.insert(apex.clone(), file)),
-                Err(error) => tracing::error!(zone = %apex, %error, "the zone could not be kept"),
+                Err(error) => {
+                    tracing::error!(zone = %apex, %error, "the zone could not be kept");
+                    // Updates must not be added to what is there of an older version, nor be made without being kept.
+                    files.entry(apex.clone()).and_modify(StateFile::give_up);
+                }
             }
         }
         let mut journals = self.journals.lock();

@@ -160,6 +160,33 @@ fn a_transferred_zone_is_unknown_until_it_comes_and_after_it_has_expired() {
 }
 
 #[test]
+fn reading_the_same_zone_file_again_forgets_no_differences() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path(), Some(zone(7)), Holding::File);
+    assert!(ledger.reload(zone(8)) && ledger.reload(zone(8)));
+    let version = ledger.version(&apex(), Some(7)).unwrap();
+    assert_eq!((version.zone.serial(), version.deltas.unwrap().len()), (8, 1));
+    assert!(ledger.reload(zone(5)), "whoever writes the file decides");
+    assert!(ledger.version(&apex(), Some(7)).unwrap().deltas.is_none());
+}
+
+#[test]
+fn a_secondary_whose_disk_is_full_serves_on_and_starts_again_from_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path(), None, Holding::Transferred);
+    ledger.replace(zone(7), Some(UnixSeconds(1000)));
+    ledger.files.lock().get_mut(&apex()).unwrap().fill_up();
+    let first = zone(7).update(&add(1).1).unwrap();
+    let second = first.zone.update(&add(2).1).unwrap();
+    for (updated, serial) in [(first, 8), (second, 9)] {
+        let extended = ledger.extend(&apex(), vec![updated.delta.unwrap()], UnixSeconds(2000)).unwrap();
+        assert_eq!(extended.serial(), serial);
+    }
+    drop(ledger);
+    assert_eq!(serial_of(&open(folder.path(), None, Holding::Transferred)), 7);
+}
+
+#[test]
 fn whoever_waits_for_news_hears_of_the_latest_serial() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path(), Some(zone(7)), Holding::Updated);

@@ -24,7 +24,7 @@ const SOA: &str = "@ 60 SOA ns admin 7 3600 600 86400 30\n";
 fn lame(answer: Message) -> Lameness {
     match standing(&name("peak."), &Ok(answer)) {
         Standing::Lame(why) => why,
-        other => panic!("{other:?}"),
+        other @ (Standing::Serves { .. } | Standing::Unknown | Standing::NotAsked) => panic!("{other:?}"),
     }
 }
 

@@ -248,7 +248,9 @@ fn any_change() -> impl Strategy<Value = Change> {
 proptest! {
     /// Every way to the same version leads to the same zone: the update, its delta, and loading the records anew.
     #[test]
-    fn updates_deltas_and_loading_agree(updates in prop::collection::vec(prop::collection::vec(any_change(), 0..8), 0..12)) {
+    fn updates_deltas_and_loading_agree(
+        updates in prop::collection::vec(prop::collection::vec(any_change(), 0..8), 0..12),
+    ) {
         let first = zone();
         let mut zone = first.clone();
         for update in updates {
