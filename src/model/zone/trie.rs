@@ -437,6 +437,8 @@ mod tests {
             for number in 0..40 {
                 let held = trie.get(poor_hash(number), &octets(number)).map(|held| held.1);
                 prop_assert_eq!(held, plain.get(&number).copied());
+                let walked = trie.walk(poor_hash(number)).finish(&octets(number)).map(|held| held.1);
+                prop_assert_eq!(walked, held);
             }
             let mut values: Vec<u32> = trie.iter().map(|held| held.1).collect();
             let mut expected: Vec<u32> = plain.into_values().collect();

@@ -351,7 +351,7 @@ mod tests {
     use super::super::rate::RateLimits;
     use super::super::tally::Tallies;
     use super::*;
-    use crate::model::zone::{Entry, Seed};
+    use crate::model::zone::{Entry, Zone};
     use crate::wire::dns::{Edns, EdnsOption, Message, zonefile};
 
     const ZONE: &str = "$TTL 60\n@ SOA ns1 a 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n*.w TXT w\nc CNAME x.w\ncut NS ns1.cut\n\

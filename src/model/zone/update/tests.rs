@@ -56,7 +56,7 @@ type Content = BTreeSet<(String, u16, u32, Vec<u8>)>;
 
 fn content(zone: &Zone) -> Content {
     let row = |entry: Entry| {
-        let rdata = rrset::canonical(entry.rtype, &entry.rdata).unwrap();
+        let rdata = rrset::canonical(entry.rtype, &entry.rdata).unwrap().into_owned();
         (entry.name.to_lowercase().to_string(), entry.rtype, entry.ttl, rdata)
     };
     zone.entries().chain(zone.soa()).map(row).collect()
