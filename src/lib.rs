@@ -11,7 +11,7 @@
 //!              └─ model                          the rules; pure: no clock, randomness, socket, log or environment
 //! ```
 //!
-//! `tests/house.rs` holds this.
+//! `tests/house` holds this.
 
 pub mod cli;
 pub mod config;

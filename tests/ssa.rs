@@ -308,6 +308,7 @@ mod checking {
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!((code, &answer["right"], &answer["wrong"]), (1, &false.into(), &"source-hash".into()));
         assert_eq!(answer["explanation"]["fields"][0]["expected"][0]["value"], "0x1046");
+        assert_eq!(answer["explanation"]["fields"][0]["verdict"], "wrong");
     }
 }
 

@@ -224,6 +224,8 @@ proptest! {
     #[test]
     fn no_records_break_what_is_made_of_them(octets in vec(prop_oneof![Just(0xff), Just(0), any::<u8>()], 0..120)) {
         fuzz::service(&octets);
+        fuzz::tsig(&octets);
+        fuzz::zone_state(&octets);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::{Schema, json_schema};
 use serde_json::{Value, json};
 
@@ -15,6 +16,10 @@ use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
 /// Address of a name server; written `IP:port`, or `IP` alone for port 53.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct NameServer(pub SocketAddr);
+
+/// A folder in which a role keeps what it must not lose.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Folder(pub PathBuf);
 
 type Parsed<T> = Result<T, Cow<'static, str>>;
 
@@ -148,6 +153,7 @@ macro_rules! prefix {
 }
 
 prefix!(Ipv6Net, "an IPv6 prefix such as 2001:db8:5:1::/64", r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$");
+prefix!(IpNet, "a prefix such as 2001:db8:5:1::/64 or 192.0.2.0/24", r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$");
 prefix!(Ipv4Net, "an IPv4 prefix such as 240.0.0.0/4", r"^[0-9.]+/[0-9]{1,2}$");
 
 impl Single for Name {
@@ -163,6 +169,23 @@ impl Single for Name {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "minLength": 1, "maxLength": 1_024 })
+    }
+}
+
+impl Single for Folder {
+    const EXPECTED: &'static str = "the absolute name of a folder such as /var/lib/funicular";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() { Ok(Self(path)) } else { Err(Cow::Borrowed("begin it with /")) }
+    }
+
+    fn show(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^/" })
     }
 }
 

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`architecture`] | who wants to change Funicular, or to know how a call travels |
 //! | [`addressing`] | who publishes a service: spaces and rules |
-//! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`slices`] | who decides how many slices a service has, or asks why they move |
+//! | [`ssa`] | who writes another program that computes or checks addresses |
 //! | [`init`] | who prepares a pod's network |
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
 //! | [`threats`] | who must trust it |
+//! | [`zones`] | who changes zones, or runs Peak beside other name servers |
+//! | [`tunnel`] | who wants to speak it, or to know what a call costs |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -26,7 +29,13 @@ pub mod init {}
 pub mod observability {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[doc = include_str!("slices.md")]
+pub mod slices {}
+#[doc = include_str!("ssa.md")]
+pub mod ssa {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
 #[doc = include_str!("tunnel.md")]
 pub mod tunnel {}
+#[doc = include_str!("zones.md")]
+pub mod zones {}

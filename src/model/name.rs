@@ -145,7 +145,9 @@ impl Name {
         if text == "@" {
             return Ok(origin.clone());
         }
-        let mut octets = Vec::with_capacity(text.len() + 2);
+        // As many as there will be unless there are escapes, so that nothing is moved.
+        let completed = if text.ends_with('.') { 0 } else { origin.0.len() };
+        let mut octets = Vec::with_capacity(text.len() + 1 + completed);
         let mut label_at = 0;
         octets.push(0);
         let mut chars = text.bytes();

@@ -21,6 +21,16 @@ pub struct Shared {
     addr: SocketAddr,
 }
 
+/// Whose datagram it was and where it was sent to: what a reply needs that is not given at once.
+#[derive(Clone)]
+pub struct Origin(mmsg::Origin);
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Origin(..)")
+    }
+}
+
 /// Datagrams received together, and the replies that leave together.
 pub struct Batch(mmsg::Batch);
 
@@ -37,7 +47,7 @@ pub fn group(addr: SocketAddr, count: usize) -> io::Result<Vec<Shared>> {
     alone.bind(&addr.into())?;
     let addr = bound_to(&alone)?;
     drop(alone);
-    (0..count.max(1)).map(|_| Shared::bound(addr)).collect()
+    (0..count.max(1)).map(|_| Shared::bound(addr, count > 1)).collect()
 }
 
 fn made(addr: SocketAddr) -> io::Result<Socket> {
@@ -53,9 +63,9 @@ fn bound_to(socket: &Socket) -> io::Result<SocketAddr> {
 }
 
 impl Shared {
-    fn bound(addr: SocketAddr) -> io::Result<Self> {
+    fn bound(addr: SocketAddr, shared: bool) -> io::Result<Self> {
         let socket = made(addr)?;
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(shared)?;
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_send_buffer_size(BUFFER)?;
         if addr.ip().is_unspecified() {
@@ -115,10 +125,48 @@ impl Batch {
         self.0.datagram(slot)
     }
 
+    /// What was received in a slot.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    #[must_use]
+    pub fn request(&self, slot: usize) -> &[u8] {
+        self.0.request(slot)
+    }
+
     /// Whose datagram it is; none for one that no UDP socket of ours receives.
     #[must_use]
     pub fn peer(&self, slot: usize) -> Option<SocketAddr> {
         self.0.peer(slot)
+    }
+
+    /// Whose datagram it is and where it was sent to, for [`Batch::reply_to`] of another batch.
+    ///
+    /// # Panics
+    /// When the slot was not received.
+    #[must_use]
+    pub fn origin(&self, slot: usize) -> Origin {
+        Origin(self.0.origin(slot))
+    }
+
+    /// Sends each reply to the datagram it is for, from the address that was asked; gives how many the kernel did not
+    /// take. Whatever this batch had received is forgotten. A reply longer than a slot's room is not sent.
+    pub fn reply_to(&mut self, socket: &Shared, slots: usize, replies: &[(Origin, Vec<u8>)]) -> usize {
+        let mut unsent = 0;
+        for some in replies.chunks(slots) {
+            self.0.adopt(some.iter().map(|(origin, _)| &origin.0));
+            for (slot, (_, octets)) in some.iter().enumerate() {
+                match self.0.datagram(slot).0.get_mut(..octets.len()) {
+                    Some(room) => {
+                        room.copy_from_slice(octets);
+                        self.0.reply(slot, octets.len());
+                    }
+                    None => unsent += 1,
+                }
+            }
+            unsent += self.send(socket);
+        }
+        unsent
     }
 
     /// The first `length` octets of the slot's room are a reply to its datagram's sender.
@@ -172,6 +220,30 @@ mod tests {
             let server = group(bind.parse().unwrap(), 1).unwrap().remove(0);
             let to: SocketAddr = format!("{ask}:{}", server.local_addr().port()).parse().unwrap();
             assert_eq!(asked(server, to), (b"hello again".to_vec(), to), "{bind} asked at {to}");
+        }
+    }
+
+    #[test]
+    fn a_reply_from_another_batch_leaves_from_the_address_asked_as_well() {
+        let server = group("[::]:0".parse().unwrap(), 1).unwrap().remove(0);
+        let to: SocketAddr = format!("127.7.7.7:{}", server.local_addr().port()).parse().unwrap();
+        let clients: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let mut batch = Batch::new(8, 64, 32);
+        let mut replies = Vec::new();
+        for client in &clients {
+            client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            client.send_to(b"hello", to).unwrap();
+            for slot in 0..batch.receive(&server).unwrap() {
+                replies.push((batch.origin(slot), vec![replies.len() as u8; 9]));
+            }
+        }
+        let too_long = (replies[0].0.clone(), vec![0; 17]);
+        replies.push(too_long);
+        assert_eq!(Batch::new(2, 16, 1).reply_to(&server, 2, &replies), 1);
+        for (number, client) in clients.iter().enumerate() {
+            let mut reply = [0; 64];
+            let (length, from) = client.recv_from(&mut reply).unwrap();
+            assert_eq!((&reply[..length], from), (&[number as u8; 9][..], to));
         }
     }
 

@@ -1,4 +1,7 @@
-//! What a process knows of itself: its version, its memory, its descriptors, its time on the processor.
+//! What a process knows of itself: its version, its memory, its descriptors, its time on the processor; and how many
+//! descriptors it may have.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::metrics::{Kind, Registry};
 
@@ -20,6 +23,7 @@ pub fn register(registry: &Registry) {
     };
     figure("funicular_process_resident_memory_bytes", "Memory in use.", Kind::Gauge, resident_bytes);
     figure("funicular_process_open_descriptors", "Open file descriptors.", Kind::Gauge, open_descriptors);
+    figure("funicular_process_max_descriptors", "Open file descriptors allowed.", Kind::Gauge, max_descriptors);
     figure("funicular_process_cpu_seconds_total", "Processor time, user and system.", Kind::Counter, cpu_seconds);
 }
 
@@ -34,6 +38,19 @@ fn open_descriptors() -> Option<f64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
     // The folder being read is one of them.
     Some(entries.count().saturating_sub(1) as f64)
+}
+
+fn max_descriptors() -> Option<f64> {
+    getrlimit(Resource::Nofile).current.map(|most| most as f64)
+}
+
+/// Lets the process open as many descriptors as whoever started it allows at most.
+///
+/// The soft limit is 1,024 nearly everywhere, for programs that call select(2); a connection takes two. Where the
+/// system refuses, the limit stays what it was, which the metrics show.
+pub fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn cpu_seconds() -> Option<f64> {
@@ -52,6 +69,7 @@ mod tests {
     fn the_process_s_figures_are_plausible() {
         assert!(resident_bytes().unwrap() > 100_000.0);
         assert!(open_descriptors().unwrap() >= 3.0);
+        assert!(max_descriptors().unwrap() >= open_descriptors().unwrap());
         assert!(cpu_seconds().unwrap() >= 0.0);
     }
 

@@ -3,8 +3,18 @@
 //! Owns the role's start, its answer to signals and its end. What a zone answers is `model::zone`'s, how it is written
 //! `wire::dns`'s, and what carries it [`dns`]'s.
 
+mod desk;
 mod dns;
+mod ledger;
+mod notify;
+mod peers;
+mod secondary;
+mod transfer;
+mod tree;
+mod update;
 mod zones;
+
+pub use dns::fuzz;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -15,7 +25,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 
-use crate::config::peak::Peak;
+use crate::config::peak::{Peak, Zone};
 use crate::config::{self, Loaded, Sources};
 use crate::model::Name;
 use crate::model::zone::{Seed, Zones};
@@ -28,11 +38,16 @@ use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
 use crate::ops::{entropy, process};
 use dns::{Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
+use ledger::Ledger;
+use peers::Peers;
 use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    people: Option<People>,
     /// A zone to answer for, and its zone file (RFC 1035 §5); may be given several times.
     #[arg(long = "zone", value_name = "NAME=FILE", value_parser = zone_flag)]
     zones: Vec<ZoneSource>,
@@ -42,6 +57,13 @@ pub struct Args {
     /// A configuration file; flags win over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What people ask of a Peak that serves.
+#[derive(Debug, clap::Subcommand)]
+enum People {
+    /// Draw the hierarchy of zones below a server, and flag lame delegations, serial drift and missing glue.
+    Tree(tree::Args),
 }
 
 fn zone_flag(text: &str) -> Result<ZoneSource, String> {
@@ -59,6 +81,9 @@ fn zone_flag(text: &str) -> Result<ZoneSource, String> {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(People::Tree(args)) = &args.people {
+        return tree::run(args);
+    }
     let loaded = match configuration(&args) {
         Ok(loaded) => loaded,
         Err(faults) => {
@@ -72,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let sources = sources(&loaded.value, args.zones)?;
     let Some(served) = first_zones(&sources) else { return Ok(ExitCode::FAILURE) };
+    process::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&loaded, &sources, served, logging))?;
     Ok(ExitCode::SUCCESS)
@@ -98,12 +124,17 @@ fn start_logging(peak: &Peak) -> anyhow::Result<Logging> {
 
 /// The zones of the configuration and of the flags; each once.
 fn sources(peak: &Peak, flags: Vec<ZoneSource>) -> anyhow::Result<Vec<ZoneSource>> {
-    let configured = peak.zones.iter().map(|zone| ZoneSource { apex: zone.name.clone(), file: zone.file.clone() });
-    let sources: Vec<ZoneSource> = configured.chain(flags).collect();
-    anyhow::ensure!(!sources.is_empty(), "no zone to serve: give --zone NAME=FILE, or list zones in the configuration");
+    let source = |zone: &Zone| Some(ZoneSource { apex: zone.name.clone(), file: zone.file.clone()? });
+    let sources: Vec<ZoneSource> = peak.zones.iter().filter_map(source).chain(flags).collect();
+    let transferred: Vec<&Name> = peak.zones.iter().filter(|zone| zone.file.is_none()).map(|zone| &zone.name).collect();
+    anyhow::ensure!(
+        !sources.is_empty() || !transferred.is_empty(),
+        "no zone to serve: give --zone NAME=FILE, or list zones in the configuration"
+    );
     let mut seen = HashSet::new();
     for source in &sources {
-        anyhow::ensure!(seen.insert(&source.apex), "the zone {} is given twice", source.apex);
+        let twice = transferred.contains(&&source.apex) || !seen.insert(&source.apex);
+        anyhow::ensure!(!twice, "the zone {} is given twice", source.apex);
     }
     Ok(sources)
 }
@@ -134,7 +165,9 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     let listening = ready.task("dns-listening");
     let reloads = zones::register(&metrics, &served);
     let log = QueryLog::default();
-    let server = Server::start(peak.listen, &served, limits(peak), &tallies, &log)?;
+    let (peers, queue) = Peers::open(peak, &served, &metrics)?;
+    let server = Server::start(peak.listen, &served, limits(peak), &tallies, &log, (peers.desk.clone(), queue))?;
+    let ledger = peers.start();
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
@@ -161,7 +194,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             () = stopping.graceful() => Wish::Stop,
         };
         match wish {
-            Wish::Reload => reload(sources, &served, &reloads).await,
+            Wish::Reload => reload(sources, &ledger, served.load().seed(), &reloads).await,
             Wish::Stop => break,
         }
     }
@@ -223,18 +256,25 @@ fn limits(peak: &Peak) -> Limits {
 }
 
 /// Reads all zone files again and serves what they hold now; of a faulty one the zone stays as it was.
-async fn reload(sources: &[ZoneSource], served: &Served, reloads: &Counters<Outcome>) {
+async fn reload(sources: &[ZoneSource], ledger: &Arc<Ledger>, seed: Seed, reloads: &Counters<Outcome>) {
     for source in sources {
-        let (job, seed) = (source.clone(), served.load().seed());
+        let (job, ledger) = (source.clone(), Arc::clone(ledger));
         // A large file takes its time, and the admin port should answer meanwhile.
-        let outcome = tokio::task::spawn_blocking(move || zones::load(&job, seed)).await;
-        match outcome {
-            Ok(Ok(zone)) => {
+        let outcome = tokio::task::spawn_blocking(move || {
+            let zone = zones::load(&job, seed)?;
+            Ok::<_, zones::ZoneFaults>((ledger.reload(Arc::clone(&zone)), zone))
+        });
+        match outcome.await {
+            Ok(Ok((true, zone))) => {
                 tracing::info!(zone = %source.apex, serial = zone.serial(), names = zone.len(), "zone loaded again");
-                let mut zones = Zones::clone(&served.load());
-                zones.insert(zone);
-                served.store(Arc::new(zones));
                 reloads.increment(&Outcome::Loaded);
+            }
+            Ok(Ok((false, zone))) => {
+                reloads.increment(&Outcome::Older);
+                tracing::info!(
+                    zone = %source.apex, serial = zone.serial(),
+                    "the zone file is not newer than what updates made of it, the zone stays as it was"
+                );
             }
             Ok(Err(faults)) => {
                 reloads.increment(&Outcome::Faulty);

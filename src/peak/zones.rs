@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::dns::Served;
 use crate::model::Name;
 use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, ZoneWarning, Zones};
+use crate::net::sys::heap;
 use crate::ops::metrics::{Counters, Kind, Registry, labels};
 use crate::wire::dns::zonefile::{self, Located, ZoneFileError};
 
@@ -20,6 +21,8 @@ labels! {
         Loaded = "loaded",
         /// The zone is served as before.
         Faulty = "faulty",
+        /// The zone is served as before: updates have made something newer of it than the file is.
+        Older = "older",
     }
 }
 
@@ -85,8 +88,16 @@ pub(super) fn load(source: &ZoneSource, seed: Seed) -> Result<Arc<Zone>, ZoneFau
         .map_err(|errors| failed(errors.into_iter().map(FileFault::Text).collect()))?;
     drop(text);
     let (entries, spots) = entries(located);
+    let loaded = made(source, seed, &entries, &spots).map_err(failed);
+    drop((entries, spots));
+    // Of a large zone the records as they were read take as much as the zone itself.
+    heap::trim();
+    loaded
+}
+
+fn made(source: &ZoneSource, seed: Seed, entries: &[Entry], spots: &[Spot]) -> Result<Arc<Zone>, Vec<FileFault>> {
     let spot = |entry: usize| spots.get(entry).copied();
-    match Zone::load(&source.apex, seed, &entries) {
+    match Zone::load(&source.apex, seed, entries) {
         Ok(Loaded { zone, warnings }) => {
             for (entry, warning) in &warnings {
                 warn(&source.file, spot(*entry), warning);
@@ -95,7 +106,7 @@ pub(super) fn load(source: &ZoneSource, seed: Seed) -> Result<Arc<Zone>, ZoneFau
         }
         Err(faults) => {
             let at = |Fault { entry, cause }| FileFault::Zone { spot: entry.and_then(spot), cause };
-            Err(failed(faults.into_iter().map(at).collect()))
+            Err(faults.into_iter().map(at).collect())
         }
     }
 }

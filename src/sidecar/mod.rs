@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use crate::config;
 use crate::config::common::{Format, Log};
 use crate::config::sidecar::Sidecar;
-use crate::ops::logging;
+use crate::ops::{logging, process};
 
 /// Flags of `funicular sidecar`.
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let loaded = config::load::<Sidecar>(&args.config)?;
     let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
+    process::raise_descriptor_limit();
     let runtime = runtime(args.threads)?;
     runtime.block_on(serve::serve(loaded, logging))?;
     // Blocking work that nobody waits for any longer must not hold the end up.

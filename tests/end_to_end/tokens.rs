@@ -139,6 +139,34 @@ fn the_token_is_nowhere_in_clear_text_on_the_wire() {
     }
 }
 
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn no_log_holds_a_token_or_a_key_however_fine_it_is() {
+    let Town { site, .. } = &town(false);
+    for pod in [site.client(), site.pod(0), site.pod(1), site.pod(2)] {
+        curl(pod, &["-X", "POST", "http://127.0.0.1:15000/logging?level=trace"]).run().unwrap();
+    }
+    let ended = |extension: &str| {
+        let files = std::fs::read_dir(site.folder()).unwrap().map(|entry| entry.unwrap().path());
+        let wanted = files.filter(|path| path.extension().is_some_and(|found| found == extension));
+        wanted.map(|path| std::fs::read_to_string(path).unwrap()).collect::<Vec<_>>()
+    };
+    let expired = sign(site.signing_key(), ORDERS.name, -7_200, -3_600);
+
+    let refused = honest(site, &ORDERS, 0, &expired).make(site.client()).unwrap();
+    let pods = fetch(site, 5, &[]);
+    until("the refusal is logged", Duration::from_secs(10), || ended("log").concat().contains("token-expired"));
+
+    assert!(!refused.is_served() && pods.len() == 5);
+    let (logs, keys) = (ended("log"), ended("key"));
+    let key_lines: Vec<&str> = keys.iter().flat_map(|key| key.lines()).filter(|line| !line.starts_with("--")).collect();
+    assert!(key_lines.len() >= 4 && logs.len() >= 4);
+    // Every JWT begins like this: `{"` in base64url.
+    for secret in key_lines.into_iter().chain(expired.split('.')).chain(["eyJ"]) {
+        assert!(!logs.iter().any(|log| log.contains(secret)), "a token or a key is in a log");
+    }
+}
+
 /// How `octets` look inside base64url of something longer, at each of the three places they may begin.
 fn base64_anywhere(octets: &[u8]) -> Vec<String> {
     let spelling = |offset: usize| {

@@ -79,6 +79,27 @@ fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
     names.filter(|name| !name.starts_with('.') && name != IGNORED && !TOP.contains(&name.as_str())).collect()
 }
 
+/// The folders of files that the manifest names, and that cargo therefore wants before it builds anything.
+fn folders_named_by(manifest: &str) -> Vec<&'static str> {
+    let named = |(table, _): &(&str, &str)| manifest.contains(&format!("\n[[{table}]]"));
+    [("bench", "benches"), ("example", "examples"), ("test", "tests")]
+        .iter()
+        .filter(|pair| named(pair))
+        .map(|pair| pair.1)
+        .collect()
+}
+
+#[test]
+fn the_image_is_built_with_every_folder_that_the_manifest_names() {
+    let read = |name: &str| fs::read_to_string(top().join(name)).unwrap();
+    let dockerfile = read("Dockerfile");
+    let (before, _) = dockerfile.split_once("cargo build").unwrap();
+    for folder in folders_named_by(&read("Cargo.toml")) {
+        assert!(before.contains(&format!("COPY {folder} ./{folder}\n")), "the first build lacks {folder}");
+    }
+    assert_eq!(folders_named_by("[package]\n\n[[bench]]\nname = \"ssa\"\n"), ["benches"]);
+}
+
 #[test]
 fn a_stranger_at_the_top_level_is_seen() {
     let names = ["src", "crates", ".ci", "target"].map(str::to_owned);

@@ -61,8 +61,9 @@ impl Process {
              log: {{ format: json }}\n{more}"
         );
         std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_funicular"))
-            .args(["sidecar", "--config"])
+        // As most systems start programs: few descriptors, and leave to take more.
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -Sn 64 && exec \"$0\" sidecar --config \"$1\"", env!("CARGO_BIN_EXE_funicular")])
             .arg(&config)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -108,6 +109,16 @@ async fn a_sidecar_listens_then_is_ready_and_ends_in_order_when_it_is_told_to() 
     assert!(sidecar.get("/metrics").await.contains("funicular_connect_seconds_count 0"));
     sidecar.terminate();
     assert!(within(sidecar.child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_sidecar_takes_all_the_descriptors_that_it_may_have() {
+    let authority = Authority::new();
+    let sidecar = Process::start(&authority, "inbound: { listen: \"127.0.0.1:0\" }\n").await;
+    let metrics = sidecar.get("/metrics").await;
+    let most = metrics.lines().find_map(|line| line.strip_prefix("funicular_process_max_descriptors "));
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap();
+    assert_eq!(most.unwrap().parse::<f64>().unwrap(), allowed as f64);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use crate::ops::entropy;
 
 mod given;
 mod picture;
+mod plan;
 mod report;
 mod vectors;
 
@@ -58,6 +59,8 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Say how many slices a service needs: imbalance, routes and moves for each number.
+    Plan(plan::Args),
     /// Run a file of test vectors against this program.
     Vectors {
         /// A JSON file with `cases`, `malformed` and `wellformed`.
@@ -89,6 +92,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Explain { given, destination, replica, output } => {
             explain(&given, destination.as_deref(), &replica, output.format)
         }
+        Command::Plan(args) => match plan::run(&args) {
+            Ok(answered) => return answered,
+            Err(wrong) => Err(wrong),
+        },
         Command::Vectors { file, output } => vectors::run(&file, output.format),
     };
     Ok(outcome.unwrap_or_else(|error| {

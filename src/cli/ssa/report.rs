@@ -184,11 +184,11 @@ fn rows(text: &mut String, subject: &Subject, explanation: &Explanation) {
 }
 
 fn row(text: &mut String, mark: char, bits: &str, judged: Verdict, field: &str, value: &str) {
-    let row = format!("{mark}  {bits:7}  {:9}  {field}  {value}", verdict(judged));
+    let row = format!("{mark}  {bits:7}  {:9}  {field}  {value}", shown(judged));
     if row.len() <= COLUMNS {
         _ = writeln!(text, "{row}");
     } else {
-        _ = writeln!(text, "{mark}  {bits:7}  {:9}  {}\n{ORIGIN}{value}", verdict(judged), field.trim_end());
+        _ = writeln!(text, "{mark}  {bits:7}  {:9}  {}\n{ORIGIN}{value}", shown(judged), field.trim_end());
     }
 }
 
@@ -295,7 +295,15 @@ fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Fits => "fits",
         Verdict::Free => "free",
         Verdict::NotChecked(_) => "unchecked",
+        Verdict::Wrong => "wrong",
+    }
+}
+
+/// The same for an eye that looks for what is wrong.
+fn shown(seen: Verdict) -> &'static str {
+    match seen {
         Verdict::Wrong => "WRONG",
+        Verdict::Fits | Verdict::Free | Verdict::NotChecked(_) => verdict(seen),
     }
 }
 

@@ -17,6 +17,7 @@ mod hex_key;
 mod keyed_hash;
 mod layout;
 mod parse;
+pub mod plan;
 mod rule;
 mod secret;
 mod slice;

@@ -123,6 +123,28 @@ impl Key {
     }
 }
 
+/// Whether two names in wire form are the same but for case. Length octets are below 64 and no letters.
+#[inline]
+pub(super) fn same_name(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let ((words, rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    let differ = |(one, other): (&[u8; 8], &[u8; 8])| {
+        let (one, other) = (u64::from_le_bytes(*one), u64::from_le_bytes(*other));
+        // Nearly all names are in lower case on both sides.
+        one != other && fold_word(one) != fold_word(other)
+    };
+    if words.iter().zip(other_words).any(differ) {
+        return false;
+    }
+    match (one.last_chunk(), other.last_chunk()) {
+        // The last eight octets hold what is left, and some that were compared before.
+        (Some(one), Some(other)) => !differ((one, other)),
+        _ => rest.eq_ignore_ascii_case(other_rest),
+    }
+}
+
 /// Folds the ASCII capitals among eight octets, without a branch.
 #[inline]
 const fn fold_word(word: u64) -> u64 {
@@ -180,6 +202,20 @@ mod tests {
         key.set(Seed(7), "b.peak.".parse::<Name>().unwrap().wire());
         assert_eq!((key.labels(), key.octets()), (2, b"\x01b\x04peak\0".as_slice()));
         assert_eq!(key.hash(), fresh.hash());
+    }
+
+    #[test]
+    fn names_are_the_same_but_for_case_whatever_their_length() {
+        for length in 1..40 {
+            let (small, capital) = (vec![b'z'; length], vec![b'Z'; length]);
+            assert!(same_name(&small, &capital), "{length}");
+            assert!(!same_name(&small, &capital[1..]), "{length}");
+            for place in 0..length {
+                let mut other = capital.clone();
+                other[place] = b'[';
+                assert!(!same_name(&small, &other), "octet {place} of {length}");
+            }
+        }
     }
 
     #[test]

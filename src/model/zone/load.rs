@@ -92,7 +92,9 @@ impl Zone {
 /// Where an entry belongs: entries of one name come together, and those of one type within.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 struct Order {
-    hash: u64,
+    /// The hash of the name, its bits the other way round: names that are neighbours in the trie, which looks at the low
+    /// bits first, are loaded one after another.
+    place: u64,
     rtype: u16,
     index: usize,
 }
@@ -108,7 +110,7 @@ impl Loader {
     fn of(apex: &Name, seed: Seed, entries: &[Entry]) -> Self {
         let mut loader = Self { zone: Zone::empty(apex.clone(), seed), faults: Vec::new(), warnings: Vec::new() };
         let order = loader.order(entries);
-        for group in order.chunk_by(|one, other| one.hash == other.hash) {
+        for group in order.chunk_by(|one, other| one.place == other.place) {
             loader.names(entries, group);
         }
         loader.zone.finish_loading();
@@ -132,7 +134,7 @@ impl Loader {
             match self.zone.check_place(&entry.name, entry.rtype) {
                 Ok(()) => {
                     key.set(self.zone.seed, entry.name.wire());
-                    order.push(Order { hash: key.hash(), rtype: entry.rtype, index });
+                    order.push(Order { place: key.hash().reverse_bits(), rtype: entry.rtype, index });
                 }
                 Err(cause) => self.fault(index, cause),
             }
@@ -144,12 +146,13 @@ impl Loader {
     /// Loads the entries of one hash: of one name, save by an accident.
     fn names(&mut self, entries: &[Entry], group: &[Order]) {
         let first = &entries[group[0].index].name;
+        if group.iter().all(|order| entries[order.index].name == *first) {
+            return self.name(entries, first, group);
+        }
         let (same, other): (Vec<Order>, Vec<Order>) =
             group.iter().copied().partition(|order| entries[order.index].name == *first);
         self.name(entries, first, &same);
-        if !other.is_empty() {
-            self.names(entries, &other);
-        }
+        self.names(entries, &other);
     }
 
     fn name(&mut self, entries: &[Entry], name: &Name, group: &[Order]) {

@@ -79,9 +79,15 @@ impl Zone {
     /// The answer to a question for `key`'s name, which is at the apex or below it, and type.
     #[must_use]
     pub fn answer(&self, key: &Key, qtype: u16) -> Answer<'_> {
+        self.answer_at(key, qtype, self.nodes.get(key.hash(), key.octets()))
+    }
+
+    /// The same, where the node at exactly the name is known.
+    #[inline]
+    pub(super) fn answer_at<'z>(&'z self, key: &Key, qtype: u16, node: Option<&'z Arc<Node>>) -> Answer<'z> {
         let mut answer =
             Answer { zone: self, aliases: [None; MAX_ALIASES], alias_count: 0, end: End::NoName, synthesized: false };
-        match self.step(key, qtype) {
+        match self.step(key, qtype, node) {
             Step::End(end, synthesized) => (answer.end, answer.synthesized) = (end, synthesized),
             Step::Alias(alias) => self.follow(&mut answer, alias, qtype),
         }
@@ -101,7 +107,7 @@ impl Zone {
                 return;
             };
             key.set(self.seed, target.name().wire());
-            match self.step(&key, qtype) {
+            match self.step(&key, qtype, self.nodes.get(key.hash(), key.octets())) {
                 Step::End(end, synthesized) => {
                     (answer.end, answer.synthesized) = (end, synthesized);
                     return;
@@ -116,11 +122,11 @@ impl Zone {
     }
 
     #[inline]
-    fn step(&self, key: &Key, qtype: u16) -> Step<'_> {
+    fn step<'z>(&'z self, key: &Key, qtype: u16, node: Option<&'z Arc<Node>>) -> Step<'z> {
         if let Some(end) = self.cut_above(key) {
             return Step::End(end, false);
         }
-        match self.nodes.get(key.hash(), key.octets()) {
+        match node {
             Some(node) => self.at_node(node, key, qtype),
             None => self.at_wildcard(key, qtype),
         }

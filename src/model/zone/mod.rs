@@ -11,6 +11,7 @@
 //! Invariants: every node has records or children; the ancestors of a node, up to the apex, are nodes; the counts of
 //! cuts and wildcards by depth agree with the nodes.
 
+mod ahead;
 mod change;
 mod check;
 mod depths;
@@ -29,6 +30,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::{ABREAST, Found};
 pub use change::ChangeError;
 pub use check::{Fault, ZoneFault};
 pub use journal::Journal;

@@ -7,6 +7,7 @@
 //! owner itself, and [`Rrset::write`] corrects it where it is not (wildcards, aliases, additional records). Records
 //! never point at one another, so that a set may begin with any of them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::key::{Key, Seed};
@@ -108,8 +109,14 @@ impl Rrset {
         rdatas: impl IntoIterator<Item = &'r [u8]>,
     ) -> Result<Self, RrsetError> {
         let mut builder = Builder { place, rtype, ttl, block: Vec::new(), extras: Extras::default(), key: None };
-        let mut seen: Vec<Vec<u8>> = Vec::new();
+        let rdatas = rdatas.into_iter();
+        let records = rdatas.size_hint().0;
+        let mut seen: Vec<Cow<'_, [u8]>> = Vec::with_capacity(records);
+        builder.extras.starts.reserve_exact(records);
         for rdata in rdatas {
+            if seen.is_empty() {
+                builder.block.reserve_exact((FIXED + rdata.len()).saturating_mul(records).min(MAX_OCTETS));
+            }
             let canonical = canonical(rtype, rdata)?;
             // Sorted, so that a set of thousands costs no square.
             if let Err(index) = seen.binary_search(&canonical) {
@@ -145,6 +152,12 @@ impl Rrset {
     #[inline]
     pub fn octets(&self) -> usize {
         self.block.len()
+    }
+
+    /// Reads the block's first octet and its last, to have it at hand.
+    #[inline]
+    pub(super) fn touch(&self) -> usize {
+        usize::from(self.block.first().copied().unwrap_or(0) ^ self.block.last().copied().unwrap_or(0))
     }
 
     /// The names an answer with this set brings records for.
@@ -409,7 +422,7 @@ fn piece_octets(piece: Piece, octets: &[u8]) -> Result<usize, RrsetError> {
 }
 
 /// The data with names in lower case, the form in which records compare (RFC 4034 §6.2).
-pub(super) fn canonical(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, RrsetError> {
+pub(super) fn canonical(rtype: u16, rdata: &[u8]) -> Result<Cow<'_, [u8]>, RrsetError> {
     let fixed = match rtype {
         types::A => Some(4),
         types::AAAA => Some(16),
@@ -418,12 +431,12 @@ pub(super) fn canonical(rtype: u16, rdata: &[u8]) -> Result<Vec<u8>, RrsetError>
     if rdata.len() > usize::from(u16::MAX) || fixed.is_some_and(|octets| octets != rdata.len()) {
         return Err(RrsetError::Malformed);
     }
-    let mut canonical = rdata.to_vec();
+    let mut canonical = Cow::Borrowed(rdata);
     let mut at = 0;
     for &piece in types::layout(rtype) {
         let taken = piece_octets(piece, &rdata[at..])?;
         if piece != Piece::Octets(taken) {
-            canonical[at..at + taken].make_ascii_lowercase();
+            canonical.to_mut()[at..at + taken].make_ascii_lowercase();
         }
         at += taken;
     }

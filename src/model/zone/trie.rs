@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::key::same_name;
 use crate::model::Name;
 
 /// Bits of the hash that one branch decides.
@@ -81,9 +82,104 @@ impl<T> Trie<T> {
         self.len
     }
 
+    /// All values as they are shared, in no meaningful order.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Arc<T>> {
+        Shared { stack: vec![self.root.slots.iter()] }
+    }
+
     /// All values, in no meaningful order.
-    pub(super) fn iter(&self) -> Iter<'_, T> {
-        Iter { stack: vec![self.root.slots.iter()] }
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.shared().map(AsRef::as_ref)
+    }
+}
+
+impl<T> Trie<T> {
+    /// The beginning of the way to the name with this hash.
+    #[inline]
+    pub(super) fn walk(&self, hash: u64) -> Walk<'_, T> {
+        Walk { hash, shift: 0, at: At::Branch(&self.root) }
+    }
+}
+
+/// The way to one name, a step at a time; the name itself is not compared.
+#[derive(Debug)]
+pub(super) struct Walk<'t, T> {
+    hash: u64,
+    shift: u32,
+    at: At<'t, T>,
+}
+
+enum At<'t, T> {
+    Branch(&'t Branch<T>),
+    End(Option<&'t Arc<T>>),
+}
+
+impl<T> Clone for Walk<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Walk<'_, T> {}
+
+impl<T> Clone for At<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for At<'_, T> {}
+
+impl<T> fmt::Debug for At<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Branch(_)) { "Branch" } else { "End" })
+    }
+}
+
+impl<'t, T> Walk<'t, T> {
+    /// Goes on by one branch; false when the way had ended before.
+    #[inline]
+    pub(super) fn step(&mut self) -> bool {
+        let At::Branch(branch) = self.at else { return false };
+        if self.shift >= BITS {
+            // A list of names with equal hashes.
+            return false;
+        }
+        let slot = branch.index(self.hash, self.shift).ok();
+        self.shift += STEP;
+        self.at = match slot.map(|index| &branch.slots[index]) {
+            Some(Slot::Branch(below)) => At::Branch(below),
+            Some(Slot::Leaf { hash, item }) => At::End((*hash == self.hash).then_some(item)),
+            None => At::End(None),
+        };
+        true
+    }
+
+    /// A way that leads to nothing.
+    pub(super) const fn ended() -> Self {
+        Self { hash: 0, shift: 0, at: At::End(None) }
+    }
+
+    /// Goes to the end, and gives what stands there if that is its name.
+    #[inline]
+    pub(super) fn finish(&mut self, octets: &[u8]) -> Option<&'t Arc<T>>
+    where
+        T: Named,
+    {
+        while self.shift < BITS && self.step() {}
+        match self.at {
+            At::End(item) => item.filter(|item| is_named(item.as_ref(), octets)),
+            At::Branch(list) => list.leaves().find(|item| is_named(item.as_ref(), octets)),
+        }
+    }
+
+    /// What stands at the end, once it is reached and there is something with the hash.
+    #[inline]
+    pub(super) fn item(&self) -> Option<&'t Arc<T>> {
+        match self.at {
+            At::End(item) => item,
+            At::Branch(_) => None,
+        }
     }
 }
 
@@ -146,9 +242,7 @@ impl<T: Named> Trie<T> {
 
 #[inline]
 fn is_named<T: Named>(item: &T, octets: &[u8]) -> bool {
-    // Nearly all names are in lower case on both sides, and then the octets themselves are equal.
-    let name = item.name().wire();
-    name == octets || name.eq_ignore_ascii_case(octets)
+    same_name(item.name().wire(), octets)
 }
 
 impl<T> Branch<T> {
@@ -160,7 +254,7 @@ impl<T> Branch<T> {
         if self.bitmap & bit == 0 { Err(index) } else { Ok(index) }
     }
 
-    fn leaves(&self) -> impl Iterator<Item = &Arc<T>> {
+    fn leaves(&self) -> impl Iterator<Item = &Arc<T>> + use<'_, T> {
         self.slots.iter().filter_map(|slot| match slot {
             Slot::Leaf { item, .. } => Some(item),
             Slot::Branch(_) => None,
@@ -252,17 +346,17 @@ const fn bit(hash: u64, shift: u32) -> u64 {
 }
 
 /// The values of a trie.
-pub(super) struct Iter<'t, T> {
+struct Shared<'t, T> {
     stack: Vec<std::slice::Iter<'t, Slot<T>>>,
 }
 
-impl<'t, T> Iterator for Iter<'t, T> {
-    type Item = &'t T;
+impl<'t, T> Iterator for Shared<'t, T> {
+    type Item = &'t Arc<T>;
 
-    fn next(&mut self) -> Option<&'t T> {
+    fn next(&mut self) -> Option<&'t Arc<T>> {
         while let Some(level) = self.stack.last_mut() {
             match level.next() {
-                Some(Slot::Leaf { item, .. }) => return Some(item.as_ref()),
+                Some(Slot::Leaf { item, .. }) => return Some(item),
                 Some(Slot::Branch(below)) => self.stack.push(below.slots.iter()),
                 None => {
                     self.stack.pop();
@@ -343,6 +437,8 @@ mod tests {
             for number in 0..40 {
                 let held = trie.get(poor_hash(number), &octets(number)).map(|held| held.1);
                 prop_assert_eq!(held, plain.get(&number).copied());
+                let walked = trie.walk(poor_hash(number)).finish(&octets(number)).map(|held| held.1);
+                prop_assert_eq!(walked, held);
             }
             let mut values: Vec<u32> = trie.iter().map(|held| held.1).collect();
             let mut expected: Vec<u32> = plain.into_values().collect();

@@ -1,9 +1,10 @@
 //! The zones that a server answers for, and which of them a name belongs to.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::depths::Depths;
-use super::key::{Key, Seed};
+use super::key::{Key, Seed, same_name};
 use super::trie::Trie;
 use super::{Zone, types};
 use crate::model::Name;
@@ -14,7 +15,12 @@ pub struct Zones {
     seed: Seed,
     zones: Trie<Zone>,
     depths: Depths,
+    /// All of them, the deepest first, while they are few.
+    few: Vec<Arc<Zone>>,
 }
+
+/// With more zones a hash finds one sooner than comparing with each.
+const FEW: usize = 4;
 
 impl Zones {
     /// No zones; those to come are loaded with the same seed.
@@ -41,6 +47,7 @@ impl Zones {
         if replaced.is_none() {
             self.depths.add(labels);
         }
+        self.count_few();
         replaced
     }
 
@@ -50,7 +57,16 @@ impl Zones {
         key.set(self.seed, apex.wire());
         let removed = self.zones.remove(key.hash(), key.octets())?;
         self.depths.remove(removed.apex_labels);
+        self.count_few();
         Some(removed)
+    }
+
+    fn count_few(&mut self) {
+        self.few.clear();
+        if self.zones.len() <= FEW {
+            self.few.extend(self.zones.shared().cloned());
+            self.few.sort_by_key(|zone| Reverse(zone.apex_labels));
+        }
     }
 
     /// The zone with exactly this apex.
@@ -73,7 +89,18 @@ impl Zones {
         Some(zone)
     }
 
-    fn longest(&self, key: &Key, mut labels: usize) -> Option<&Arc<Zone>> {
+    #[inline]
+    fn longest(&self, key: &Key, labels: usize) -> Option<&Arc<Zone>> {
+        if self.few.is_empty() {
+            return self.longest_of_many(key, labels);
+        }
+        self.few.iter().filter(|zone| zone.apex_labels <= labels).find(|zone| {
+            let (hash, octets) = key.suffix(zone.apex_labels);
+            hash == zone.apex_hash && same_name(octets, zone.apex.wire())
+        })
+    }
+
+    fn longest_of_many(&self, key: &Key, mut labels: usize) -> Option<&Arc<Zone>> {
         loop {
             let deepest = self.depths.deepest(labels)?;
             let (hash, octets) = key.suffix(deepest);

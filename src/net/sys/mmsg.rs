@@ -159,6 +159,56 @@ impl Batch {
         (room, length)
     }
 
+    /// What was received in a slot.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub(crate) fn request(&self, slot: usize) -> &[u8] {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let length = self.received_length(slot);
+        // SAFETY: the octets lie inside `data`, are initialised, and nobody changes them while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.data.at(slot * self.room), length) }
+    }
+
+    /// Whose datagram it is and where it was sent to, for replying to it later from another batch.
+    ///
+    /// # Panics
+    /// When the slot was not received.
+    pub(crate) fn origin(&self, slot: usize) -> Origin {
+        assert!(slot < self.received_count, "slot {slot} of {} received", self.received_count);
+        // SAFETY: pointers to elements of live arrays, which hold plain values.
+        unsafe {
+            let header = &(*self.received.at(slot)).msg_hdr;
+            Origin {
+                peer: *self.peers.at(slot),
+                peer_octets: header.msg_namelen,
+                control: *self.controls.at(slot),
+                control_octets: header.msg_controllen.min(CONTROL),
+            }
+        }
+    }
+
+    /// Makes the slots hold, one after the other, datagrams that another batch received; there are as many as slots at
+    /// most. Their octets are for the caller to write. Replies not sent are forgotten.
+    ///
+    /// # Panics
+    /// When there are more than slots.
+    pub(crate) fn adopt<'o>(&mut self, origins: impl ExactSizeIterator<Item = &'o Origin>) {
+        assert!(origins.len() <= self.slots, "{} datagrams for {} slots", origins.len(), self.slots);
+        (self.received_count, self.reply_count) = (origins.len(), 0);
+        for (slot, origin) in origins.enumerate() {
+            // SAFETY: pointers to elements of live arrays that nobody else holds; the lengths are those that the
+            // kernel gave for these octets, and no longer than the elements.
+            unsafe {
+                *self.peers.at(slot) = origin.peer;
+                *self.controls.at(slot) = origin.control;
+                let header = &mut (*self.received.at(slot)).msg_hdr;
+                header.msg_namelen = origin.peer_octets;
+                header.msg_controllen = origin.control_octets;
+            }
+        }
+    }
+
     fn received_length(&self, slot: usize) -> usize {
         // SAFETY: a pointer to an element of a live array; the kernel has written it, or it is zero.
         let length = unsafe { (*self.received.at(slot)).msg_len };
@@ -231,6 +281,15 @@ impl Batch {
         self.reply_count = 0;
         failed
     }
+}
+
+/// Whose datagram it was and where it was sent to.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    peer: sockaddr_storage,
+    peer_octets: libc::socklen_t,
+    control: Control,
+    control_octets: usize,
 }
 
 /// Turns the control message that says where a datagram came in into the one that says where its reply goes out: from

@@ -4,6 +4,7 @@
 //! any arguments. Nothing else in the crate may use `unsafe`; Cargo.toml denies it.
 #![allow(unsafe_code, reason = "the audited module")]
 
+pub(crate) mod heap;
 pub(crate) mod mmsg;
 
 use std::io;

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a reply is written over its request, by [`respond::Responder`] and by nobody else.
 
+pub mod fuzz;
 mod rate;
 mod respond;
 mod server;

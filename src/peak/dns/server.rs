@@ -12,15 +12,16 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::rate::{RateLimiter, RateLimits};
-use super::respond::{self, QueryLog, Responder};
+use super::respond::{self, Asker, Outcome, QueryLog, Responder};
 use super::tally::{Proto, Tallies};
 use super::tcp::{self, Open, TcpLimits};
 use super::udp;
 use crate::model::zone::Zones;
 use crate::net::listen;
 use crate::net::udp_batch::{self, Shared};
-use crate::ops::entropy;
 use crate::ops::metrics::{Kind, Registry};
+use crate::ops::{clock, entropy};
+use crate::peak::desk::{self, Desk as Apart, Queue};
 use crate::wire::dns::cookie::CookieSecret;
 
 /// How often a free UDP port whose TCP port is taken is given back for another.
@@ -78,6 +79,8 @@ pub(crate) struct Server {
     stop_tcp: watch::Sender<bool>,
     sockets: Vec<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Ends when the other threads have.
+    desk: Option<JoinHandle<()>>,
     open: Arc<Open>,
 }
 
@@ -92,6 +95,7 @@ impl Server {
         limits: Limits,
         tallies: &Tallies,
         log: &QueryLog,
+        (apart, queue): (Apart, Queue),
     ) -> Result<Self, ServerError> {
         let (sockets, listener) = listen_on(addr, limits.workers)?;
         let cookies = CookieSecret::new(entropy::draw().to_ne_bytes());
@@ -102,14 +106,16 @@ impl Server {
             stop_tcp: watch::Sender::new(false),
             sockets: Vec::new(),
             threads: Vec::new(),
+            desk: None,
             open: Arc::new(Open::new(limits.tcp)),
         };
+        let responder =
+            |proto, rate| Responder::new(&shared, proto, rate, entropy::draw() as u64, tallies.worker(proto));
+        server.start_desk(&apart, queue, &sockets[0], responder(Proto::Udp, None), zones)?;
         for socket in sockets {
-            let responder =
-                |proto, rate| Responder::new(&shared, proto, rate, entropy::draw() as u64, tallies.worker(proto));
             let rate = limits.rate.map(|rate| RateLimiter::new(rate, entropy::draw() as u64));
-            server.start_udp(socket, responder(Proto::Udp, rate), zones, limits)?;
-            server.start_tcp(&listener, responder(Proto::Tcp, None), zones)?;
+            server.start_udp(socket, responder(Proto::Udp, rate), &apart, zones, limits)?;
+            server.start_tcp(&listener, responder(Proto::Tcp, None), &apart, zones)?;
         }
         Ok(server)
     }
@@ -135,18 +141,42 @@ impl Server {
         );
     }
 
+    /// Starts the thread for what comes over UDP and is no plain question. It ends when nobody can bring it anything.
+    fn start_desk(
+        &mut self,
+        apart: &Apart,
+        queue: Queue,
+        socket: &Shared,
+        mut responder: Responder,
+        zones: &Served,
+    ) -> Result<(), ServerError> {
+        let (zones, mut room) = (Arc::clone(zones), vec![0; usize::from(u16::MAX)]);
+        let answer = move |question: &[u8], peer: SocketAddr| {
+            room[..question.len()].copy_from_slice(question);
+            let asker = Asker { peer: peer.ip(), now: clock::now() };
+            match responder.respond(&zones.load(), &mut room, question.len(), asker) {
+                Outcome::Reply(octets) => room[..octets].to_vec(),
+                Outcome::Silence | Outcome::Apart => Vec::new(),
+            }
+        };
+        let socket = socket.try_clone().map_err(ServerError::Worker)?;
+        self.desk = Some(desk::start(apart, queue, socket, Box::new(answer)).map_err(ServerError::Worker)?);
+        Ok(())
+    }
+
     fn start_udp(
         &mut self,
         socket: Shared,
         mut responder: Responder,
+        apart: &Apart,
         zones: &Served,
         limits: Limits,
     ) -> Result<(), ServerError> {
-        let (zones, stopped) = (Arc::clone(zones), Arc::clone(&self.stopped));
+        let (apart, zones, stopped) = (apart.clone(), Arc::clone(zones), Arc::clone(&self.stopped));
         self.sockets.push(socket.try_clone().map_err(ServerError::Worker)?);
         let thread = std::thread::Builder::new()
             .name(format!("dns-udp-{}", self.threads.len() / 2))
-            .spawn(move || udp::serve(&socket, &mut responder, &zones, &stopped, limits.udp_size));
+            .spawn(move || udp::serve(&socket, &mut responder, &apart, &zones, &stopped, limits.udp_size));
         self.threads.push(thread.map_err(ServerError::Worker)?);
         Ok(())
     }
@@ -155,8 +185,10 @@ impl Server {
         &mut self,
         listener: &std::net::TcpListener,
         responder: Responder,
+        apart: &Apart,
         zones: &Served,
     ) -> Result<(), ServerError> {
+        let apart = apart.clone();
         let (zones, open, stopped) = (Arc::clone(zones), Arc::clone(&self.open), self.stop_tcp.subscribe());
         let listener = listener.try_clone().map_err(ServerError::Worker)?;
         let runtime =
@@ -165,7 +197,7 @@ impl Server {
             let served = LocalSet::new();
             served.block_on(&runtime, async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => tcp::serve(listener, responder, zones, open, stopped).await,
+                    Ok(listener) => tcp::serve(listener, responder, apart, zones, open, stopped).await,
                     Err(error) => tracing::error!(%error, "a worker cannot serve TCP"),
                 }
             });
@@ -181,7 +213,7 @@ impl Server {
         for socket in &self.sockets {
             socket.stop();
         }
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.drain(..).chain(self.desk.take()) {
             // A worker that panicked has said so on standard error.
             let _ = thread.join();
         }

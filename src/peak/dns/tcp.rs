@@ -20,9 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::respond::{Asker, Responder};
+use super::respond::{Asker, Outcome, Responder};
 use crate::model::zone::Zones;
 use crate::ops::clock;
+use crate::peak::desk::{Carrier, Desk as Apart, Handled};
 
 /// Octets of the length before a message (RFC 1035 §4.2.2).
 const PREFIX: usize = 2;
@@ -112,6 +113,7 @@ struct Desk {
 pub(super) async fn serve(
     listener: TcpListener,
     responder: Responder,
+    apart: Apart,
     zones: Arc<ArcSwap<Zones>>,
     open: Arc<Open>,
     mut stopped: watch::Receiver<bool>,
@@ -129,7 +131,8 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 if let Some(place) = open.admit(peer.ip().to_canonical()) {
-                    let connection = Connection { stream, peer, zones: Arc::clone(&zones), desk: Rc::clone(&desk) };
+                    let (zones, desk, apart) = (Arc::clone(&zones), Rc::clone(&desk), apart.clone());
+                    let connection = Connection { stream, peer, zones, desk, apart };
                     let (idle, stopped) = (open.limits.idle, stopped.clone());
                     tokio::task::spawn_local(async move {
                         let _place = place;
@@ -150,6 +153,7 @@ struct Connection {
     peer: SocketAddr,
     zones: Arc<ArcSwap<Zones>>,
     desk: Rc<RefCell<Desk>>,
+    apart: Apart,
 }
 
 /// How one turn at the desk ended.
@@ -162,6 +166,18 @@ struct Turn {
     carried: Vec<u8>,
     /// Whether `carried` begins with a whole request.
     more: bool,
+    /// A request that is no plain question, whose turn it is when everything is written.
+    apart: Option<Vec<u8>>,
+}
+
+/// What was done with some input.
+struct Answered {
+    /// Octets of input that were used, and of output written.
+    used: usize,
+    written: usize,
+    /// How many requests those were.
+    requests: usize,
+    apart: Option<Vec<u8>>,
 }
 
 impl Connection {
@@ -191,11 +207,50 @@ impl Connection {
             {
                 return;
             }
+            if let Some(request) = turn.apart
+                && self.serve_apart(&request, idle).await.is_err()
+            {
+                return;
+            }
             if turn.answered > 0 {
                 deadline = Instant::now() + idle;
             }
             (carried, more) = (turn.carried, turn.more);
         }
+    }
+
+    /// Answers a request that is no plain question, however long that takes; what the peer sends meanwhile waits.
+    async fn serve_apart(&mut self, request: &[u8], idle: Duration) -> io::Result<()> {
+        match self.handle_apart(request) {
+            Handled::Silence => Ok(()),
+            Handled::Reply(reply) => self.write(&reply, idle).await,
+            Handled::Update(pending) => {
+                let reply = self.apart.make(*pending, clock::now).await;
+                self.write(&reply, idle).await
+            }
+            Handled::Transfer(outgoing) => self.apart.send(*outgoing, &mut self.stream, self.peer, idle).await,
+        }
+    }
+
+    fn handle_apart(&self, request: &[u8]) -> Handled {
+        let (zones, now) = (self.zones.load(), clock::now());
+        let asker = Asker { peer: self.peer.ip(), now };
+        let mut answer = |question: &[u8]| {
+            let mut desk = self.desk.borrow_mut();
+            let Desk { responder, output, .. } = &mut *desk;
+            output[..question.len()].copy_from_slice(question);
+            match responder.respond(&zones, &mut output[..LARGEST - PREFIX], question.len(), asker) {
+                Outcome::Reply(octets) => output[..octets].to_vec(),
+                Outcome::Silence | Outcome::Apart => Vec::new(),
+            }
+        };
+        self.apart.handle(request, self.peer, Carrier::Tcp, now, &mut answer)
+    }
+
+    async fn write(&mut self, reply: &[u8], idle: Duration) -> io::Result<()> {
+        let length = u16::try_from(reply.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let message = [&length.to_be_bytes()[..], reply].concat();
+        timeout(idle, self.stream.write_all(&message)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// Reads, unless `carried` is to be answered first; answers all whole requests that fit; writes.
@@ -211,7 +266,7 @@ impl Connection {
             }
             filled += read;
         }
-        let (used, written, answered) = self.answer_all(desk, filled);
+        let Answered { used, written, requests: answered, apart } = self.answer_all(desk, filled);
         let sent = match self.stream.try_write(&desk.output[..written]) {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -219,15 +274,14 @@ impl Connection {
         };
         let carried = desk.input[used..filled].to_vec();
         let more = request(&carried).is_some();
-        Ok(Turn { answered, unwritten: desk.output[sent..written].to_vec(), carried, more })
+        Ok(Turn { answered, unwritten: desk.output[sent..written].to_vec(), carried, more, apart })
     }
 
-    /// Answers requests from the input's first `filled` octets while there is room; gives how many octets of input
-    /// were used and of output written, and how many requests those were.
-    fn answer_all(&self, desk: &mut Desk, filled: usize) -> (usize, usize, usize) {
+    /// Answers requests from the input's first `filled` octets while there is room, up to one that is no plain question.
+    fn answer_all(&self, desk: &mut Desk, filled: usize) -> Answered {
         let (started, zones) = (std::time::Instant::now(), self.zones.load());
         let asker = Asker { peer: self.peer.ip(), now: clock::now() };
-        let (mut used, mut written, mut answered) = (0, 0, 0);
+        let (mut used, mut written, mut answered, mut apart) = (0, 0, 0, None);
         while written + LARGEST <= desk.output.len()
             && let Some(length) = request(&desk.input[used..filled])
         {
@@ -235,16 +289,23 @@ impl Connection {
             let room = &mut desk.output[written..written + LARGEST];
             let (prefix, message) = room.split_at_mut(PREFIX);
             message[..length].copy_from_slice(from);
-            let octets = desk.responder.respond(&zones, message, length, asker);
-            if octets > 0 {
-                prefix.copy_from_slice(&(octets as u16).to_be_bytes());
-                written += PREFIX + octets;
-            }
             used += PREFIX + length;
             answered += 1;
+            match desk.responder.respond(&zones, message, length, asker) {
+                Outcome::Reply(octets) => {
+                    prefix.copy_from_slice(&(octets as u16).to_be_bytes());
+                    written += PREFIX + octets;
+                }
+                Outcome::Silence => {}
+                // What stands before it has its replies first, and what follows waits.
+                Outcome::Apart => {
+                    apart = Some(message[..length].to_vec());
+                    break;
+                }
+            }
         }
         desk.responder.tally.batch(answered, started.elapsed(), 0);
-        (used, written, answered)
+        Answered { used, written, requests: answered, apart }
     }
 }
 

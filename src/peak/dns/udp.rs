@@ -1,16 +1,18 @@
 //! A worker's UDP side: take a batch, answer each datagram in place, send the replies together.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::respond::{Asker, Responder};
+use super::respond::Responder;
 use crate::model::zone::Zones;
 use crate::net::udp_batch::{Batch, Shared};
 use crate::ops::clock;
+use crate::peak::desk::Desk as Apart;
 
 /// Datagrams taken at once. More gains nothing and makes the last of them wait.
 const SLOTS: usize = 64;
@@ -26,6 +28,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) fn serve(
     socket: &Shared,
     responder: &mut Responder,
+    apart: &Apart,
     zones: &Arc<ArcSwap<Zones>>,
     stopped: &AtomicBool,
     room: u16,
@@ -38,7 +41,7 @@ pub(super) fn serve(
             return;
         }
         match received {
-            Ok(count) => answer(socket, responder, zones.load(), &mut batch, count),
+            Ok(count) => answer(socket, responder, apart, zones.load(), &mut batch, count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 tracing::warn!(%error, "receiving datagrams failed");
@@ -49,17 +52,18 @@ pub(super) fn serve(
 }
 
 #[inline]
-fn answer(socket: &Shared, responder: &mut Responder, zones: &Zones, batch: &mut Batch, count: usize) {
+fn answer(socket: &Shared, responder: &mut Responder, apart: &Apart, zones: &Zones, batch: &mut Batch, count: usize) {
     let (started, now) = (Instant::now(), clock::now());
-    for slot in 0..count {
-        // From port 0 nobody can be waiting.
-        let Some(peer) = batch.peer(slot).filter(|peer| peer.port() != 0) else { continue };
-        let (message, length) = batch.datagram(slot);
-        let octets = responder.respond(zones, message, length, Asker { peer: peer.ip(), now });
-        if octets > 0 {
-            batch.reply(slot, octets);
-        }
-    }
+    responder.respond_to_all(zones, batch, count, now, |batch, slot, peer| hand_over(apart, batch, slot, peer));
     let unsent = batch.send(socket);
     responder.tally.batch(count, started.elapsed(), unsent);
+}
+
+/// Leaves a request to who takes its time.
+#[cold]
+fn hand_over(apart: &Apart, batch: &mut Batch, slot: usize, peer: SocketAddr) {
+    let origin = batch.origin(slot);
+    let (message, length) = batch.datagram(slot);
+    // When there is no room, its sender comes again.
+    apart.take_datagram(origin, peer, &message[..length]);
 }

@@ -97,7 +97,7 @@ pub enum InboundError {
     #[error("a caller wants TLS, and this sidecar has no `tls` to prove its services' names with")]
     NoCertificate,
     /// The name the caller asks for is no service of this pod.
-    #[error("the caller asks for {asked:?}, which is no service of this pod")]
+    #[error("the ClientHello names {}, which is no service of this pod", .asked.as_deref().unwrap_or("nobody"))]
     UnknownService {
         /// The server name in the ClientHello, if any; at most 100 characters of it.
         asked: Option<Box<str>>,

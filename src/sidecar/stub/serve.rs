@@ -13,7 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Answerer, without_ourselves};
 use super::metrics::Proto;
@@ -203,12 +203,15 @@ async fn answer_datagram(
 
 async fn connections(answerer: Arc<Answerer>, listener: TcpListener, limits: Limits) {
     let mut open = JoinSet::new();
+    let warning = Seldom::default();
     loop {
         while open.try_join_next().is_some() {}
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the stub cannot accept a connection now");
+                if let Some(left_out) = warning.due(Instant::now()) {
+                    tracing::warn!(%error, left_out, "the stub cannot accept a connection now");
+                }
                 sleep(PAUSE).await;
                 continue;
             }

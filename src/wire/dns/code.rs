@@ -52,9 +52,12 @@ impl FromStr for Class {
 
     /// Reads a mnemonic of either case, or `CLASSn`.
     fn from_str(text: &str) -> Result<Self, UnknownMnemonic> {
-        [Self::IN, Self::CH, Self::HS, Self::NONE, Self::ANY]
+        const MNEMONICS: [(Class, &str); 5] =
+            [(Class::IN, "IN"), (Class::CH, "CH"), (Class::HS, "HS"), (Class::NONE, "NONE"), (Class::ANY, "ANY")];
+        MNEMONICS
             .into_iter()
-            .find(|class| class.to_string().eq_ignore_ascii_case(text))
+            .find(|(_, mnemonic)| mnemonic.eq_ignore_ascii_case(text))
+            .map(|(class, _)| class)
             .or_else(|| generic_number(text, "CLASS").map(Self))
             .ok_or(UnknownMnemonic)
     }

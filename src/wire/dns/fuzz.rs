@@ -3,12 +3,16 @@
 //! They state what holds for all input: nothing panics or loops, and what one form says, the other says back. Property
 //! tests run them on generated input (`tests/wire_dns.rs`), and so can any fuzzer.
 
-use crate::model::Name;
+use std::sync::Arc;
+
+use crate::model::zone::Entry;
+use crate::model::{Name, UnixSeconds};
 
 use super::rdata::svcb::Svcb;
 use super::rdata::{self, apl};
 use super::ssa_records::{self, Sources};
-use super::{Header, Message, Type, zonefile};
+use super::tsig::{Algorithm, Asking, Key, Keys};
+use super::{Header, Message, Type, state, zonefile};
 
 /// The types whose data has a text form of its own.
 pub const TYPED: [Type; 12] = [
@@ -113,6 +117,51 @@ pub fn zone_file(octets: &[u8]) {
             assert!(!errors.is_empty());
             assert!(errors.iter().all(|error| error.line > 0 && error.column > 0));
         }
+    }
+}
+
+/// Signed messages: nothing that is made up passes for signed, and what is signed is given back as it was.
+///
+/// # Panics
+/// When the checker is wrong.
+pub fn tsig(octets: &[u8]) {
+    const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+    let key = Key::new(&Name::root(), Algorithm::Sha256, b"0123456789abcdef").expect("a key");
+    let key = Arc::new(key);
+    let keys: Keys = [Arc::clone(&key)].into_iter().collect();
+    match keys.receive(octets, NOW) {
+        Ok(received) => assert!(received.session.is_none() && received.message == octets),
+        Err(mut refused) => {
+            let mut reply = octets.get(..12).map_or_else(Vec::new, <[u8]>::to_vec);
+            refused.sign(&mut reply, NOW);
+        }
+    }
+    let Ok(message) = Message::parse(octets) else { return };
+    let sections = [&message.answers, &message.authorities, &message.additionals];
+    // Anywhere else than at the end, a signature is a fault (RFC 8945 §5.2), and signing does not mend it.
+    let unsigned = sections.into_iter().flatten().all(|record| record.rtype != Type::TSIG);
+    if unsigned && octets.len() < 60_000 && message.additionals.len() < 60_000 {
+        let mut signed = octets.to_vec();
+        let _ = Asking::sign(&key, &mut signed, NOW);
+        let received = keys.receive(&signed, NOW).expect("what was signed is accepted");
+        assert!(received.session.is_some() && received.message == octets);
+    }
+}
+
+/// A zone's state: whatever is read is written as a state that says the same.
+///
+/// # Panics
+/// When the codec is wrong.
+pub fn zone_state(octets: &[u8]) {
+    let apex = Name::root();
+    let written = [&state::base(&apex, std::iter::empty::<Entry>())[..], octets].concat();
+    for octets in [octets, &written] {
+        let Ok(read) = state::read(octets, &apex) else { continue };
+        let mut again = state::base(&apex, read.base.iter().cloned());
+        read.deltas.iter().for_each(|delta| state::append_delta(delta, &mut again));
+        read.confirmed.into_iter().for_each(|at| state::append_confirmed(at, &mut again));
+        let reread = state::read(&again, &apex).expect("what was written is read");
+        assert_eq!((reread.base, reread.deltas, reread.confirmed), (read.base, read.deltas, read.confirmed));
     }
 }
 

@@ -20,7 +20,9 @@ pub mod rdata;
 pub mod render;
 pub mod rtype;
 pub mod ssa_records;
+pub mod state;
 mod text;
+pub mod tsig;
 pub mod zonefile;
 
 pub use code::{Class, Opcode, Rcode, UnknownMnemonic};

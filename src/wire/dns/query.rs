@@ -18,6 +18,7 @@ pub const LEAST_SIZE: u16 = 512;
 pub const COOKIE_OPTION: u16 = 10;
 
 const OPT: u16 = Type::OPT.0;
+const TSIG: u16 = Type::TSIG.0;
 const IXFR: u16 = Type::IXFR.0;
 
 /// A question, read where it lies: its name begins behind the header.
@@ -71,6 +72,9 @@ pub enum QueryError {
     /// RFC 8906 §3.1.4.
     #[error("the operation is not provided")]
     Opcode(Opcode),
+    /// It ends in a signature (RFC 8945), which is to be looked at first.
+    #[error("the message is signed")]
+    Signed,
     /// Not what the header announces, or not what RFC 1035, 6891 or 7873 allows.
     #[error("the message is malformed")]
     Malformed,
@@ -83,6 +87,7 @@ impl QueryError {
         match self {
             Self::NotARequest => None,
             Self::Opcode(_) => Some(Rcode::NOTIMP),
+            Self::Signed => Some(Rcode::NOTAUTH),
             Self::Malformed => Some(Rcode::FORMERR),
         }
     }
@@ -169,6 +174,9 @@ impl Query {
     #[inline]
     fn additional(&mut self, message: &[u8], at: usize) -> Result<usize, QueryError> {
         let record = record(message, at)?;
+        if record.rtype == TSIG {
+            return Err(QueryError::Signed);
+        }
         if record.rtype == OPT {
             // RFC 6891 §6.1.1: one at most, owned by the root.
             if self.edns.is_some() || record.name_octets != 1 {

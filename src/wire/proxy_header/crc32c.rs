@@ -24,7 +24,7 @@ const fn table() -> [u32; 256] {
 }
 
 /// The checksum of `octets` with those in `zeroed` taken as zero.
-pub(super) fn with_zeros(octets: &[u8], zeroed: Range<usize>) -> u32 {
+pub(in crate::wire) fn with_zeros(octets: &[u8], zeroed: Range<usize>) -> u32 {
     let (before, rest) = octets.split_at(zeroed.start);
     let (hole, after) = rest.split_at(zeroed.len());
     let taken = before.iter().copied().chain(hole.iter().map(|_| 0)).chain(after.iter().copied());

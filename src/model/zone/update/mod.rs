@@ -18,6 +18,7 @@ mod tests;
 pub use delta::{Delta, DeltaError};
 
 use draft::Draft;
+use std::borrow::Cow;
 
 use super::load::Entry;
 use super::node::Node;
@@ -220,7 +221,7 @@ impl Zone {
 
     fn set_is(&self, name: &Name, rtype: u16, rdatas: &[Box<[u8]>]) -> bool {
         let Some(set) = self.node(name).and_then(|node| node.set(rtype)) else { return false };
-        let canonical = |rdata: &[u8]| rrset::canonical(rtype, rdata).ok();
+        let canonical = |rdata: &[u8]| rrset::canonical(rtype, rdata).ok().map(Cow::into_owned);
         let mut held: Vec<_> = set.rdatas(&self.apex).map(|rdata| canonical(&rdata)).collect();
         let mut wanted: Vec<_> = rdatas.iter().map(|rdata| canonical(rdata)).collect();
         for records in [&mut held, &mut wanted] {

@@ -123,7 +123,7 @@ fn what_is_wrong_with_a_text_is_said_with_its_place() {
         (Type(9), r"\# 1 0", "column 6: expected an even number of hexadecimal digits, found \"0\""),
         (Type(9), r"\# 1 0g", "column 6: expected an even number of hexadecimal digits, found \"0g\""),
         (Type(9), r"\# x", "column 4: expected the number of octets, 0 to 65535, found \"x\""),
-        (Type::A, r"\# 3 000000", "column 1: these octets are no data of a A record"),
+        (Type::A, r"\# 3 000000", "column 1: these octets are not the data of type A"),
         (Type::SVCB, "1 . (", "column 5: this parenthesis is never closed"),
         (Type::SVCB, "1 . )", "column 5: this parenthesis was never opened"),
     ];

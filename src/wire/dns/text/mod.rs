@@ -146,7 +146,7 @@ pub enum TextFault {
         octets: usize,
     },
     /// The generic form of a type whose form is known, with other data than the type allows (RFC 3597 §5).
-    #[error("these octets are no data of a {rtype} record")]
+    #[error("these octets are not the data of type {rtype}")]
     GenericData {
         /// The record's type.
         rtype: super::Type,

@@ -183,9 +183,10 @@ impl State {
     fn owner(&mut self, indented: bool, words: &mut Words<'_, '_>) -> Result<Name, Fault> {
         let place = words.place();
         if !indented {
+            let owner = words.name(&self.origin, "the owner's name");
             // Lines that continue a faulty owner are not reported for lacking one.
-            self.owner = Some(self.origin.clone());
-            self.owner = Some(words.name(&self.origin, "the owner's name")?);
+            self.owner = Some(owner.as_ref().map_or_else(|_| self.origin.clone(), Name::clone));
+            return Ok(owner?);
         }
         self.owner.clone().ok_or(Fault { place, cause: ZoneFault::NoOwner })
     }
@@ -203,6 +204,11 @@ impl State {
                 continue;
             }
             let word = words.next(EXPECTED)?;
+            // Asked first, as nearly every record says it; no type is called so.
+            if class.is_none() && text.eq_ignore_ascii_case("IN") {
+                class = Some(Class::IN);
+                continue;
+            }
             if let Ok(rtype) = text.parse() {
                 check_type(rtype).map_err(|cause| fault(word, cause))?;
                 return Ok((ttl, rtype));
