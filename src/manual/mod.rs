@@ -10,6 +10,7 @@
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
+//! | [`performance`] | who asks how fast it is, and wants to measure it |
 //! | [`threats`] | who must trust it |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
@@ -33,6 +34,8 @@ pub mod operations {}
 pub mod slices {}
 #[doc = include_str!("ssa.md")]
 pub mod ssa {}
+#[doc = include_str!("performance.md")]
+pub mod performance {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
 #[doc = include_str!("tunnel.md")]
