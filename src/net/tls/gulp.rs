@@ -5,6 +5,7 @@
 //! memory goes when it has been taken. An idle connection holds nothing.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -41,6 +42,12 @@ impl Gulp {
             self.waiting = Vec::new();
             self.taken = 0;
         }
+    }
+}
+
+impl fmt::Debug for Gulp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gulp").field("waiting_octets", &(self.waiting.len() - self.taken)).finish_non_exhaustive()
     }
 }
 
