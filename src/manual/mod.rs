@@ -30,6 +30,8 @@ pub mod init {}
 pub mod observability {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[doc = include_str!("performance.md")]
+pub mod performance {}
 #[doc = include_str!("slices.md")]
 pub mod slices {}
 #[doc = include_str!("ssa.md")]
