@@ -36,8 +36,6 @@ pub mod performance {}
 pub mod slices {}
 #[doc = include_str!("ssa.md")]
 pub mod ssa {}
-#[doc = include_str!("performance.md")]
-pub mod performance {}
 #[doc = include_str!("threats.md")]
 pub mod threats {}
 #[doc = include_str!("tunnel.md")]

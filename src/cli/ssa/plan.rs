@@ -146,7 +146,7 @@ fn write(file: &Path, svg: &str) -> anyhow::Result<()> {
 fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> String {
     let mut text = format!(
         "{prefix}, fresh\n\n\
-         slices            pods  slices each  imbalance   routes  per pod  most  one pod more\n",
+         slices        pods  slices each  imbalance   routes  per pod  most  one more\n",
     );
     for group in figures.chunk_by(|one, other| one.bits == other.bits) {
         for one in group {
@@ -154,7 +154,7 @@ fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> St
                 if one.fewest == one.most { one.most.to_string() } else { format!("{}-{}", one.fewest, one.most) };
             let slices = format!("2^{} /{}", one.bits, prefix.prefix_len() + one.bits);
             text += &format!(
-                "{slices:14} {:>7}  {each:>11} {:>9.1}% {:>8} {:>8.1} {:>5}  {} in {}\n",
+                "{slices:10} {:>7}  {each:>11} {:>9.1}% {:>8} {:>8.1} {:>5}  {} in {}\n",
                 one.pods,
                 one.imbalance,
                 one.routes,
@@ -166,8 +166,8 @@ fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> St
         }
         text.push('\n');
     }
-    text += "imbalance: the pod with most, above an equal share; a route is one prefix of a pod;\n\
-             one pod more: slices that move, in how many prefixes.\n";
+    text += "imbalance: the pod with most slices, above an equal share; routes: prefixes of\n\
+             all pods; one more: slices that move when a pod comes, in how many prefixes.\n";
     text += &match enough {
         Some(bits) => format!("slices={bits} keeps the imbalance at {to} pods within {TOLERABLE} %.\n"),
         None => format!("None of these keeps the imbalance at {to} pods within {TOLERABLE} %.\n"),

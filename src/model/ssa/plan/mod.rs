@@ -56,7 +56,9 @@ pub fn plan(ownership: &Ownership, demand: &Demand, budget: &Budget) -> Plan {
     // Exchanges are made whole or not at all, so they have what the moves that are due leave.
     let spare = budget.slices.saturating_sub(moved);
     let defragment = budget.defragment.min(spare);
-    let spent = defragment - tidy::tidy(&mut board, &before, defragment).min(defragment);
+    // Without a budget nothing is left to exchange.
+    let left = if defragment > 0 { tidy::tidy(&mut board, &before, defragment) } else { 0 };
+    let spent = defragment.saturating_sub(left);
     let tidied = board.clone();
     heat::spread(&mut board, demand, &sharing.weights, budget.load, spare - spent);
     moves::list(ownership, demand, &sharing.pods, [&due, &tidied, &board], budget)

@@ -4,8 +4,12 @@
 //! free block together with what is free already. Where it is open which pods give one slice more, those give whose
 //! single slices lie together.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use super::Block;
 use super::board::{Board, FREE};
+use super::ownership::blocks_of;
 use super::quota::Quotas;
 
 /// Frees exactly what must be freed, so that no pod has more than its quota, and as many as may have their `high`.
@@ -13,7 +17,7 @@ pub(super) fn release(board: &mut Board, quotas: &Quotas) {
     let pods = 0..quotas.each.len();
     let mut givers: Vec<usize> = pods.filter(|&pod| board.slices_of(pod) > quotas.each[pod].high).collect();
     // Whoever gives most decides least: what it frees guides the others.
-    givers.sort_by_key(|&pod| (std::cmp::Reverse(board.slices_of(pod) - quotas.each[pod].high), pod));
+    givers.sort_by_key(|&pod| (Reverse(board.slices_of(pod) - quotas.each[pod].high), pod));
     for pod in givers {
         for block in surplus(board, pod, quotas.each[pod].high) {
             board.give(block, FREE);
@@ -30,7 +34,7 @@ pub(super) fn release(board: &mut Board, quotas: &Quotas) {
 /// The blocks that a pod gives away to have `keep` slices left.
 fn surplus(board: &Board, pod: usize, keep: u32) -> Vec<Block> {
     let mut blocks: Vec<_> = board.blocks_of(pod).map(|block| (block, freed(board, block))).collect();
-    blocks.sort_by_key(|&(block, freed)| (std::cmp::Reverse(block.order), freed, block.first));
+    blocks.sort_by_key(|&(block, freed)| (Reverse(block.order), freed, block.first));
     let (mut left, mut surplus) = (keep, Vec::new());
     for (block, _) in blocks {
         if block.slices() <= left {
@@ -43,7 +47,7 @@ fn surplus(board: &Board, pod: usize, keep: u32) -> Vec<Block> {
         && let Some(block) = surplus.pop()
     {
         let given = block.first + left..block.range().end;
-        surplus.extend(super::ownership::blocks_of(given, block.order));
+        surplus.extend(blocks_of(given, block.order));
     }
     surplus
 }
@@ -56,10 +60,13 @@ fn freed(board: &Board, block: Block) -> u8 {
 /// One slice each of `count` of the pods `open`: those that save a prefix by it first, and among equals those that fill
 /// the largest blocks.
 fn last_slices(board: &Board, open: &[usize], count: usize) -> Vec<Block> {
-    let mut classes = std::collections::BTreeMap::<u8, Vec<Block>>::new();
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut classes = BTreeMap::<u8, Vec<Block>>::new();
     for &pod in open {
         let singles = board.blocks_of_order(pod, 0);
-        let single = singles.max_by_key(|&block| (freed(board, block), std::cmp::Reverse(block.first)));
+        let single = singles.max_by_key(|&block| (freed(board, block), Reverse(block.first)));
         // Without a single slice, half of a block goes on being halved: each halving is one prefix more.
         let slice = single.or_else(|| board.blocks_of(pod).next());
         if let Some(block) = slice {
@@ -85,7 +92,7 @@ fn last_slices(board: &Board, open: &[usize], count: usize) -> Vec<Block> {
 fn together(board: &Board, from: &[Block], count: usize) -> Vec<Block> {
     let mut chosen = Vec::new();
     let mut rest = from.to_vec();
-    for order in (0..=(count + board.slices_of(FREE) as usize).ilog2().min(24) as u8).rev() {
+    for order in (0..=board.largest()).rev() {
         let mut passed = Vec::new();
         for group in rest.chunk_by(|one, other| one.first >> order == other.first >> order) {
             let around = Block { first: group[0].first >> order << order, order };

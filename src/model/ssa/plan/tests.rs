@@ -303,6 +303,15 @@ fn a_service_whose_pods_all_drain_goes_on_being_served() {
 }
 
 #[test]
+fn pods_that_may_keep_one_slice_more_and_all_do_give_none() {
+    let mut service = Service::new(1, 5, 5);
+    service.scale(10);
+    while service.step(&Budget { slices: 13, ..Budget::DUE }).postponed > 0 {}
+    assert!(is_fair(&service.ownership, &service.demand));
+    assert_eq!(service.step(&Budget::DUE), Plan::default());
+}
+
+#[test]
 fn without_a_living_pod_nothing_moves() {
     let mut service = Service::new(1, 6, 2);
     service.demand.pods.clear();

@@ -10,7 +10,8 @@ use super::board::{Board, FREE};
 const CANDIDATES: usize = 12;
 const PASSES: usize = 3;
 
-/// Exchanges until nothing is saved any more, or `budget` slices more than before are away from where they were in `before`.
+/// Exchanges until nothing is saved any more, or until `budget` slices more than now are away from where they were in
+/// `before`.
 ///
 /// Returns what is left of the budget.
 pub(super) fn tidy(board: &mut Board, before: &Board, mut budget: u32) -> u32 {
@@ -49,22 +50,20 @@ fn best(board: &Board, before: &Board, block: Block, budget: u32) -> Option<Swap
     let holder = board.holder_of_maximal(block).filter(|&holder| holder != FREE)?;
     let joins = board.holder_of_buddy(block).filter(|&joins| joins != FREE && joins != holder)?;
     let merges = board.merges(block, joins);
-    let others = board.blocks_of_order(joins, block.order).filter(|&other| other != block.buddy());
-    let mut others = others.take(CANDIDATES).peekable();
-    others.peek()?;
-    let of_block = [holder, joins].map(|pod| before.slices_in(block.range(), pod));
-    let swaps = others.map(|other| {
-        let was = of_block[0] + before.slices_in(other.range(), joins);
-        let is = of_block[1] + before.slices_in(other.range(), holder);
-        Swap {
-            one: block,
-            ones_holder: holder,
-            other,
-            others_holder: joins,
-            saved: merges + board.merges(other, holder),
-            cost: i64::from(was) - i64::from(is),
+    let others = board.blocks_of_order(joins, block.order).filter(|&other| other != block.buddy()).take(CANDIDATES);
+    let mut best: Option<Swap> = None;
+    for other in others {
+        let saved = merges + board.merges(other, holder);
+        // What an exchange costs takes longer to tell than what it saves.
+        if best.is_some_and(|best| saved < best.saved) {
+            continue;
         }
-    });
-    let affordable = swaps.filter(|swap| swap.cost <= i64::from(budget));
-    affordable.max_by_key(|swap| (swap.saved, std::cmp::Reverse(swap.cost), std::cmp::Reverse(swap.other.first)))
+        let stays = |of: Block, pod: usize| i64::from(before.slices_in(of.range(), pod));
+        let cost = stays(block, holder) + stays(other, joins) - stays(block, joins) - stays(other, holder);
+        let better = best.is_none_or(|best| saved > best.saved || cost < best.cost);
+        if better && cost <= i64::from(budget) {
+            best = Some(Swap { one: block, ones_holder: holder, other, others_holder: joins, saved, cost });
+        }
+    }
+    best
 }
