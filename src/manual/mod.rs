@@ -10,6 +10,7 @@
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
+//! | [`performance`] | who asks how fast it is, and wants to measure it |
 //! | [`threats`] | who must trust it |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
@@ -29,6 +30,8 @@ pub mod init {}
 pub mod observability {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[doc = include_str!("performance.md")]
+pub mod performance {}
 #[doc = include_str!("slices.md")]
 pub mod slices {}
 #[doc = include_str!("ssa.md")]

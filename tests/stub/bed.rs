@@ -28,15 +28,25 @@ struct State {
     asked: Mutex<Vec<(Question, Transport)>>,
 }
 
+/// Sockets of both kinds on one port; a free port of one kind may be taken in the other.
+async fn both_on_one_port(at: &str) -> (TcpListener, UdpSocket) {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind(at).await.unwrap();
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            return (tcp, udp);
+        }
+    }
+    panic!("no port at {at} is free for both TCP and UDP");
+}
+
 impl NameServer {
     /// A server at `at` that says what `script` says; nothing for none.
     pub(crate) async fn scripted(
         at: &str,
         script: impl Fn(&Message, Transport) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
-        let tcp = TcpListener::bind(at).await.unwrap();
+        let (tcp, udp) = both_on_one_port(at).await;
         let addr = tcp.local_addr().unwrap();
-        let udp = UdpSocket::bind(addr).await.unwrap();
         let state = Arc::new(State { script: Mutex::new(Arc::new(script)), asked: Mutex::default() });
         let mut serving = JoinSet::new();
         serving.spawn(datagrams(state.clone(), udp));

@@ -127,7 +127,7 @@ impl Server {
 
     pub(crate) fn exchange_octets(&self, request: &[u8]) -> Option<Vec<u8>> {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket.connect(self.address).unwrap();
         socket.send(request).ok()?;
         let mut reply = vec![0; 65_535];
