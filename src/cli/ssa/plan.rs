@@ -16,8 +16,10 @@ mod plot;
 
 /// What is compared unless `--slices` says otherwise.
 const USUAL_BITS: [u8; 5] = [8, 10, 12, 14, 16];
-/// How many instance counts of a range are tried.
+/// How many instance counts of a range the table has.
 const COUNTS: u32 = 5;
+/// How many the plot has: between two of the table much happens.
+const PLOTTED: u32 = 49;
 /// The most instances that can be asked for.
 const MOST_INSTANCES: u32 = 100_000;
 /// The imbalance, in percent, that the recommendation stays below.
@@ -113,14 +115,21 @@ pub(super) fn run(args: &Args) -> Result<anyhow::Result<ExitCode>, UsageError> {
     let prefix = prefix(&args.prefix)?;
     let (from, to) = instances(&args.instances)?;
     let all_bits = bits(args.slices.as_deref(), prefix)?;
-    let mut figures = Vec::new();
-    for &bits in &all_bits {
-        for pods in counts(from, to) {
-            // The bits were checked, so no size is refused.
-            figures.extend(Figures::of(bits, pods));
+    // The bits were checked, so no size is refused.
+    let figures = |steps| {
+        let counts = counts(from, to, steps);
+        all_bits
+            .iter()
+            .flat_map(|&bits| counts.iter().flat_map(move |&pods| Figures::of(bits, pods)))
+            .collect::<Vec<_>>()
+    };
+    Ok(print(args, prefix, to, &figures(COUNTS)).and_then(|code| {
+        if let Some(file) = &args.plot {
+            let ticks = counts(from, to, COUNTS);
+            write(file, &plot::svg(prefix, &figures(PLOTTED), &ticks))?;
         }
-    }
-    Ok(print(args, prefix, to, &figures))
+        Ok(code)
+    }))
 }
 
 fn print(args: &Args, prefix: Ipv6Net, to: u32, figures: &[Figures]) -> anyhow::Result<ExitCode> {
@@ -132,9 +141,6 @@ fn print(args: &Args, prefix: Ipv6Net, to: u32, figures: &[Figures]) -> anyhow::
             "sizes": figures.iter().map(Figures::json).collect::<Vec<_>>(),
             "recommended_slice_bits": enough,
         })),
-    }
-    if let Some(file) = &args.plot {
-        write(file, &plot::svg(prefix, figures))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,11 +181,11 @@ fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> St
     text
 }
 
-/// From the first to the last, at most [`COUNTS`] of them, each about as many times the one before.
-fn counts(from: u32, to: u32) -> Vec<u32> {
+/// From the first to the last, at most `steps` of them, each about as many times the one before.
+fn counts(from: u32, to: u32, steps: u32) -> Vec<u32> {
     let ratio = f64::from(to) / f64::from(from);
-    let at = |step: u32| f64::from(from) * ratio.powf(f64::from(step) / f64::from(COUNTS - 1));
-    let mut counts: Vec<u32> = (0..COUNTS).map(|step| at(step).round() as u32).collect();
+    let at = |step: u32| f64::from(from) * ratio.powf(f64::from(step) / f64::from(steps - 1));
+    let mut counts: Vec<u32> = (0..steps).map(|step| at(step).round() as u32).collect();
     counts.dedup();
     counts
 }
@@ -220,9 +226,9 @@ mod tests {
 
     #[test]
     fn counts_spread_evenly_by_ratio_and_include_both_ends() {
-        assert_eq!(counts(10, 1_000), [10, 32, 100, 316, 1_000]);
-        assert_eq!(counts(3, 3), [3]);
-        assert_eq!(counts(1, 2), [1, 2]);
+        assert_eq!(counts(10, 1_000, 5), [10, 32, 100, 316, 1_000]);
+        assert_eq!(counts(3, 3, 5), [3]);
+        assert_eq!(counts(1, 2, 5), [1, 2]);
     }
 
     #[test]

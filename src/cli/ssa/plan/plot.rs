@@ -13,17 +13,18 @@ const COLOURS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 200.0;
 const TOP: f64 = 60.0;
+/// An imbalance above this many percent is bad enough; drawn to scale it would flatten all others.
+const WORST: f64 = 50.0;
 
-/// An SVG document of two panels.
-pub(super) fn svg(prefix: Ipv6Net, figures: &[Figures]) -> String {
+/// An SVG document of two panels, with numbers of pods at `ticks`.
+pub(super) fn svg(prefix: Ipv6Net, figures: &[Figures], ticks: &[u32]) -> String {
     let mut svg = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 780 330\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <rect width=\"780\" height=\"330\" fill=\"white\"/>\n",
     );
     _ = writeln!(svg, "<text x=\"50\" y=\"22\" font-size=\"14\">Slices of {prefix}</text>");
-    // An imbalance above 100 % is bad enough; drawn to scale it would flatten all others.
-    panel(&mut svg, 50.0, "imbalance, %", figures, |one| one.imbalance.min(100.0));
-    panel(&mut svg, 440.0, "routes per pod", figures, Figures::routes_each);
+    panel(&mut svg, 50.0, "imbalance, %", figures, ticks, |one| one.imbalance.min(WORST));
+    panel(&mut svg, 440.0, "routes per pod", figures, ticks, Figures::routes_each);
     for (at, group) in figures.chunk_by(|one, other| one.bits == other.bits).enumerate() {
         let (x, colour) = (50 + 90 * at, COLOURS[at % COLOURS.len()]);
         _ = writeln!(svg, "<text x=\"{x}\" y=\"318\" fill=\"{colour}\">slices={}</text>", group[0].bits);
@@ -31,7 +32,14 @@ pub(super) fn svg(prefix: Ipv6Net, figures: &[Figures]) -> String {
     svg + "</svg>\n"
 }
 
-fn panel(svg: &mut String, left: f64, title: &str, figures: &[Figures], value: impl Fn(&Figures) -> f64) {
+fn panel(
+    svg: &mut String,
+    left: f64,
+    title: &str,
+    figures: &[Figures],
+    ticks: &[u32],
+    value: impl Fn(&Figures) -> f64,
+) {
     let pods = figures.iter().map(|one| f64::from(one.pods));
     let (fewest, most) = (pods.clone().fold(f64::MAX, f64::min), pods.fold(1.0, f64::max));
     let highest = figures.iter().map(&value).fold(1.0, f64::max);
@@ -45,10 +53,7 @@ fn panel(svg: &mut String, left: f64, title: &str, figures: &[Figures], value: i
         let (text, at) = (highest * part, y(highest * part));
         _ = writeln!(svg, "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{text:.1}</text>", left - 4.0, at + 4.0);
     }
-    let mut counts: Vec<u32> = figures.iter().map(|one| one.pods).collect();
-    counts.sort_unstable();
-    counts.dedup();
-    for pods in counts {
+    for &pods in ticks {
         let at = x(pods);
         _ = writeln!(svg, "<text x=\"{at:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{pods}</text>", bottom + 16.0);
     }
