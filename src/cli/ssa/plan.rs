@@ -22,8 +22,8 @@ const COUNTS: u32 = 5;
 const PLOTTED: u32 = 49;
 /// The most instances that can be asked for.
 const MOST_INSTANCES: u32 = 100_000;
-/// The imbalance, in percent, that the recommendation stays below.
-const TOLERABLE: f64 = 5.0;
+/// The imbalance, in percent, that the recommendation stays within at every number of pods.
+const TOLERABLE: f64 = 10.0;
 
 /// Flags of `funicular ssa plan`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,7 @@ impl Figures {
             pods,
             fewest,
             most,
-            imbalance: 100.0 * (f64::from(most) * f64::from(pods) / f64::from(ownership.slices()) - 1.0),
+            imbalance: imbalance(bits, pods),
             routes: holdings.values().map(|holding| holding.prefixes).sum(),
             most_routes: holdings.values().map(|holding| holding.prefixes).max().unwrap_or(0),
             moved: one_more.slices(),
@@ -105,6 +105,26 @@ impl Figures {
     }
 }
 
+/// A number of slices that is enough for a range of pods.
+#[derive(Clone, Copy, Debug)]
+struct Enough {
+    bits: u8,
+    from: u32,
+    to: u32,
+    /// The imbalance at the worst number of pods among them, in percent.
+    worst: f64,
+}
+
+/// How far the pod with most slices is above an equal share, in percent.
+fn imbalance(bits: u8, pods: u32) -> f64 {
+    let slices = 1_u32 << bits;
+    100.0 * (f64::from(slices.div_ceil(pods)) * f64::from(pods) / f64::from(slices) - 1.0)
+}
+
+fn worst_imbalance(bits: u8, from: u32, to: u32) -> f64 {
+    (from..=to).map(|pods| imbalance(bits, pods)).fold(0.0, f64::max)
+}
+
 fn rounded(figure: f64) -> f64 {
     (figure * 100.0).round() / 100.0
 }
@@ -123,7 +143,9 @@ pub(super) fn run(args: &Args) -> Result<anyhow::Result<ExitCode>, UsageError> {
             .flat_map(|&bits| counts.iter().flat_map(move |&pods| Figures::of(bits, pods)))
             .collect::<Vec<_>>()
     };
-    Ok(print(args, prefix, to, &figures(COUNTS)).and_then(|code| {
+    let enough = all_bits.iter().map(|&bits| Enough { bits, from, to, worst: worst_imbalance(bits, from, to) });
+    let enough = enough.into_iter().find(|enough| enough.worst <= TOLERABLE);
+    Ok(print(args, prefix, enough, &figures(COUNTS)).and_then(|code| {
         if let Some(file) = &args.plot {
             let ticks = counts(from, to, COUNTS);
             write(file, &plot::svg(prefix, &figures(PLOTTED), &ticks))?;
@@ -132,14 +154,16 @@ pub(super) fn run(args: &Args) -> Result<anyhow::Result<ExitCode>, UsageError> {
     }))
 }
 
-fn print(args: &Args, prefix: Ipv6Net, to: u32, figures: &[Figures]) -> anyhow::Result<ExitCode> {
-    let enough = figures.iter().find(|one| one.pods == to && one.imbalance <= TOLERABLE).map(|one| one.bits);
+fn print(args: &Args, prefix: Ipv6Net, enough: Option<Enough>, figures: &[Figures]) -> anyhow::Result<ExitCode> {
     match args.output.format {
-        Format::Text => output::print(&text(prefix, to, enough, figures))?,
+        Format::Text => output::print(&text(prefix, enough, figures))?,
         Format::Json => report::print_json(&json!({
             "prefix": prefix,
             "sizes": figures.iter().map(Figures::json).collect::<Vec<_>>(),
-            "recommended_slice_bits": enough,
+            "recommended": enough.map(|enough| json!({
+                "slice_bits": enough.bits,
+                "worst_imbalance_percent": rounded(enough.worst),
+            })),
         })),
     }
     Ok(ExitCode::SUCCESS)
@@ -149,7 +173,7 @@ fn write(file: &Path, svg: &str) -> anyhow::Result<()> {
     std::fs::write(file, svg).with_context(|| format!("writing the plot to {}", file.display()))
 }
 
-fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> String {
+fn text(prefix: Ipv6Net, enough: Option<Enough>, figures: &[Figures]) -> String {
     let mut text = format!(
         "{prefix}, fresh\n\n\
          slices        pods  slices each  imbalance   routes  per pod  most  one more\n",
@@ -175,8 +199,10 @@ fn text(prefix: Ipv6Net, to: u32, enough: Option<u8>, figures: &[Figures]) -> St
     text += "imbalance: the pod with most slices, above an equal share; routes: prefixes of\n\
              all pods; one more: slices that move when a pod comes, in how many prefixes.\n";
     text += &match enough {
-        Some(bits) => format!("slices={bits} keeps the imbalance at {to} pods within {TOLERABLE} %.\n"),
-        None => format!("None of these keeps the imbalance at {to} pods within {TOLERABLE} %.\n"),
+        Some(Enough { bits, from, to, worst }) => {
+            format!("slices={bits} is enough: at most {worst:.1} % at any number of pods from {from} to {to}.\n")
+        }
+        None => format!("None of these keeps the imbalance within {TOLERABLE} % at every number of pods.\n"),
     };
     text
 }
@@ -238,6 +264,13 @@ mod tests {
         for wrong in ["", "0..3", "5..4", "1..100001", "a..b", "1..", "-1"] {
             assert!(instances(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_worst_number_of_pods_is_not_always_the_largest() {
+        assert_eq!(rounded(imbalance(14, 1_000)), 3.76);
+        assert_eq!(rounded(worst_imbalance(14, 10, 1_000)), rounded(imbalance(14, 963)));
+        assert_eq!(rounded(imbalance(14, 963)), 5.8);
     }
 
     #[test]
