@@ -6,25 +6,35 @@ use crate::model::zone::{self, Entry, Prerequisite, Update};
 use crate::model::{Name, NameError};
 use crate::wire::dns::{Excerpt, TextError, Type, rdata};
 
-/// The most changes that one request may hold, and the most conditions.
+/// The most changes and conditions together that one zone may have in a request.
 pub const MOST: usize = 50_000;
 
 /// The longest TTL (RFC 2181 §8).
 const MOST_TTL: u32 = 0x7fff_ffff;
 
-/// What a request asks to be changed in one zone: everything, or nothing.
+/// What a request asks to be changed: everything, or nothing.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// The changes of each zone, in order. A zone may come more than once.
+    pub zones: Vec<Changes>,
+    /// Whether only to say what would come of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// What is to be changed in one zone.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changes {
+    /// The zone's apex.
+    pub zone: String,
     /// What must hold before anything changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<Require>,
     /// What changes, in order.
     #[serde(default)]
     pub changes: Vec<Change>,
-    /// Whether only to say what would come of it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
 }
 
 /// Something that must hold before a zone is changed.
@@ -102,14 +112,25 @@ pub enum Change {
     },
 }
 
-/// What became of changes.
+/// What became of a batch.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// What became of each zone, in the order of the batch.
+    pub zones: Vec<Changed>,
+    /// Whether this only says what would have come of it.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of a zone.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changed {
     /// The zone.
     pub zone: String,
-    /// Its serial afterwards; none where the node does not know it yet.
-    pub serial: Option<u32>,
+    /// Its serial afterwards.
+    pub serial: u32,
     /// Whether anything is other than it was.
     pub changed: bool,
 }
@@ -168,14 +189,14 @@ pub enum ApiFault {
         place: Place,
     },
     /// Too many.
-    #[error("{found} changes and conditions: one request may have {MOST}")]
+    #[error("{found} changes and conditions of one zone: a request may have {MOST}")]
     TooMany {
         /// How many.
         found: usize,
     },
 }
 
-/// Which part of a request something is wrong with, counted from 0 as JSON pointers are.
+/// Which of a zone's changes or conditions something is wrong with, counted from 0 as JSON pointers are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {
     /// `/require/N`.
@@ -348,7 +369,8 @@ mod tests {
     }
 
     fn read(json: &str) -> Result<Update, ApiFault> {
-        serde_json::from_str::<Changes>(json).unwrap().update(&apex(), |_, _| 300)
+        let json = json.replacen('{', r#"{"zone":"shop.peak","#, 1);
+        serde_json::from_str::<Changes>(&json).unwrap().update(&apex(), |_, _| 300)
     }
 
     fn www() -> Name {
@@ -434,7 +456,8 @@ mod tests {
             r#"{"changes":[{"do":"add","name":"www","type":"A","data":[],"tll":60}]}"#,
             r#"{"changes":[{"do":"drop","name":"www"}]}"#,
         ] {
-            assert!(serde_json::from_str::<Changes>(json).is_err(), "{json}");
+            let json = json.replacen('{', r#"{"zone":"shop.peak","#, 1);
+            assert!(serde_json::from_str::<Changes>(&json).is_err(), "{json}");
         }
     }
 }

@@ -5,9 +5,11 @@
 //! the zone's where they have no final dot, `@` for the zone itself. What is given out has absolute names.
 
 mod change;
+mod request;
 mod set;
 
-pub use change::{ApiFault, Change, Changed, Changes, MOST, Place, Require};
+pub use change::{ApiFault, Batch, Change, Changed, Changes, MOST, Outcome, Place, Require};
+pub use request::{BadKey, LONGEST_KEY, request_number};
 pub use set::RecordSet;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,24 @@ pub struct ZoneInfo {
     pub names: u64,
     /// Whether the zone's records are the registry's, and may be changed at any node.
     pub replicated: bool,
+    /// `available` or `strict`: when the questions of a replicated zone are answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<String>,
+}
+
+/// The zones that the server answers for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ZoneList {
+    /// In the order of their names.
+    pub zones: Vec<ZoneInfo>,
+}
+
+/// What is to be changed of a zone besides its records.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZonePatch {
+    /// `available` or `strict`.
+    pub reads: String,
 }
 
 /// The records of a zone, or those of them that were asked for.
