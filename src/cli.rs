@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod check;
 mod completion;
 mod output;
+mod record;
 mod role;
 mod schema;
 mod ssa;
@@ -33,6 +34,8 @@ enum Command {
     Init(crate::init::Args),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
+    /// Look at and change the records of Peak's registry.
+    Record(record::Args),
     /// Print what a configuration may hold: JSON Schema, or the manual's reference.
     Schema(schema::Args),
     /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
@@ -55,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
         Command::Peak(args) => crate::peak::run(args),
+        Command::Record(args) => record::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),

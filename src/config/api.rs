@@ -69,7 +69,10 @@ impl Api {
     pub(super) fn check(&self, check: &mut Check<'_>) {
         let proven = self.tls.is_some();
         if !proven && !self.listen.ip().is_loopback() {
-            check.fault(&["api.listen", "api.tls"], "without tls it is a loopback address: what changes zones is proven");
+            check.fault(
+                &["api.listen", "api.tls"],
+                "without tls it is a loopback address: what changes zones is proven",
+            );
         }
         if proven && self.callers.is_empty() {
             check.fault(&["api.callers", "api.tls"], "lists none, so nobody could use the API");

@@ -7,6 +7,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A fully qualified domain name in wire form.
 ///
 /// Equality, order of hash and lookup ignore ASCII case; the spelling is kept for answers.
@@ -226,6 +228,20 @@ impl fmt::Display for Name {
             f.write_str(".")?;
         }
         Ok(())
+    }
+}
+
+impl Serialize for Name {
+    /// The wire form, as one string of octets.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let octets = <&[u8]>::deserialize(deserializer)?;
+        Self::from_wire(octets).map_err(serde::de::Error::custom)
     }
 }
 

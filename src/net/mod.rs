@@ -3,9 +3,11 @@
 //! Owns every system call that has no safe wrapper elsewhere (`sys`), every netlink socket ([`nft`], [`routes`])
 //! and every namespace ([`namespace`]). Decides nothing about services: roles say what they want, this does it.
 
+pub mod agent;
 pub mod connect;
 pub mod copy;
 pub mod dns_client;
+pub mod http_client;
 pub mod listen;
 pub mod namespace;
 pub mod nft;

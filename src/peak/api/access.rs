@@ -49,7 +49,7 @@ pub(super) trait Peer: Sync {
 
 /// Why a token is not believed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum TokenError {
+pub(in crate::peak) enum TokenError {
     /// Its form, key or signature.
     #[error(transparent)]
     Token(#[from] JwtError),

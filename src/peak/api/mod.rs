@@ -18,9 +18,7 @@ mod serve;
 mod tests;
 mod zones;
 
-pub(super) use access::Need;
-pub(super) use refusal::Refusal;
-pub(super) use route::{Answered, Call, Reply, Routes};
+pub(super) use route::Routes;
 
 use std::convert::Infallible;
 use std::io;
@@ -184,7 +182,10 @@ impl Opened {
     /// What reads the key sets of trusted issuers again; it gives what went wrong, and then the old ones hold.
     pub(super) fn trust(&self) -> impl Fn() -> Result<(), ApiError> + use<> {
         let (trust, access) = (self.trust.clone(), Arc::clone(&self.desk.access));
-        move || Ok(access.trust(issuers(&trust)?))
+        move || {
+            access.trust(issuers(&trust)?);
+            Ok(())
+        }
     }
 
     /// Answers requests until it is dropped.

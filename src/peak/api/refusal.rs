@@ -154,8 +154,7 @@ impl Refusal {
 
     /// The reply that says it.
     pub(super) fn reply(&self) -> Reply {
-        let problem =
-            Problem { status: self.status(), reason: self.reason().to_owned(), detail: self.to_string() };
+        let problem = Problem { status: self.status(), reason: self.reason().to_owned(), detail: self.to_string() };
         let reply = Reply::json(&problem).status(problem.status);
         Reply { content_type: "application/problem+json", ..reply }
     }

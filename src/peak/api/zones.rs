@@ -129,8 +129,7 @@ impl Zones {
             tracing::debug!(caller = call.permit.who(), zones = zones.len(), "records are changed");
             steps(self.store.propose(Command { request, op: Op::Update(updates) }).await??)
         };
-        let changed = |(zone, step): (Name, Step)| changed(&zone, step);
-        let zones = zones.into_iter().zip(steps).map(changed).collect();
+        let zones = zones.iter().zip(steps).map(|(zone, step)| told(zone, step)).collect();
         Ok(Reply::json(&Outcome { zones, dry_run: batch.dry_run }))
     }
 
@@ -187,7 +186,7 @@ impl Zones {
                 held.difference(&zone).is_none_or(|delta| !delta.added.is_empty() || !delta.removed.is_empty())
             });
             let step = Step { serial: held.map_or(zone.serial(), |held| held.serial()), changed };
-            return Ok(Reply::json(&Outcome { zones: vec![self::changed(&apex, step)], dry_run }));
+            return Ok(Reply::json(&Outcome { zones: vec![told(&apex, step)], dry_run }));
         }
         let (op, status) = match held {
             Some(_) => (Op::Import { apex: apex.clone(), entries }, 200),
@@ -195,7 +194,7 @@ impl Zones {
         };
         let applied = self.store.propose(Command { request: request(&call)?, op }).await??;
         tracing::info!(zone = %apex, caller = call.permit.who(), "zone taken in");
-        let zones = steps(applied).into_iter().map(|step| self::changed(&apex, step)).collect();
+        let zones = steps(applied).into_iter().map(|step| told(&apex, step)).collect();
         Ok(Reply::json(&Outcome { zones, dry_run }).status(status))
     }
 
@@ -210,11 +209,10 @@ impl Zones {
     async fn patch(self, call: Call) -> Answered {
         let apex = apex(call.part())?;
         let patch: ZonePatch = serde_json::from_slice(&call.body).map_err(Refusal::Json)?;
-        let reads =
-            reads(&patch.reads).ok_or(Refusal::Query { name: "reads", expected: "available or strict" })?;
+        let reads = reads(&patch.reads).ok_or(Refusal::Query { name: "reads", expected: "available or strict" })?;
         let op = Op::Reads { apex: apex.clone(), reads };
         let applied = self.store.propose(Command { request: request(&call)?, op }).await??;
-        let zones = steps(applied).into_iter().map(|step| changed(&apex, step)).collect();
+        let zones = steps(applied).into_iter().map(|step| told(&apex, step)).collect();
         Ok(Reply::json(&Outcome { zones, dry_run: false }))
     }
 }
@@ -240,7 +238,7 @@ fn steps(applied: Applied) -> Vec<Step> {
     }
 }
 
-fn changed(zone: &Name, Step { serial, changed }: Step) -> Changed {
+fn told(zone: &Name, Step { serial, changed }: Step) -> Changed {
     Changed { zone: zone.to_string(), serial, changed }
 }
 
