@@ -1,0 +1,3 @@
+//! What Peak's nodes agree on.
+
+pub mod lease;
