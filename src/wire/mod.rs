@@ -3,5 +3,6 @@
 pub mod dns;
 pub mod jwks;
 pub mod jwt;
+pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;

@@ -4,7 +4,7 @@
 //! nothing and is answered with what holds.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV6;
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ pub struct Registration {
     pub workload: Box<str>,
     /// The pod's name.
     pub instance: Box<str>,
-    /// Its node.
-    pub node: Box<str>,
+    /// Where its node's agent takes strays; none where there is no agent.
+    pub node: Option<Ipv6Addr>,
     /// Where its sidecar is reached.
     pub address: SocketAddrV6,
     /// Its share.
@@ -211,7 +211,7 @@ impl Leases {
             holder: came.holder,
             workload: came.workload.clone(),
             instance: came.instance.clone(),
-            node: came.node.clone(),
+            node: came.node,
             address: came.address,
             weight: came.weight,
             draining,

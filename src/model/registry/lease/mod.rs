@@ -33,7 +33,7 @@ pub use share::{Arriving, Leaving, Peer, Share};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddrV6;
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +59,8 @@ pub struct Lease {
     pub workload: Box<str>,
     /// The pod's own name, one of its kind among those of the workload.
     pub instance: Box<str>,
-    /// The node it runs on.
-    pub node: Box<str>,
+    /// Where its node's agent takes strays; none where there is no agent.
+    pub node: Option<Ipv6Addr>,
     /// Where its sidecar is reached without any slice.
     pub address: SocketAddrV6,
     /// Its share, against the others'.

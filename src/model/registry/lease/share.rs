@@ -4,7 +4,7 @@
 //! not matter.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV6;
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,12 @@ use super::{HandoverId, Leases, Service, Step};
 use crate::model::ssa::plan::{Block, PodId, blocks_of};
 
 /// The other pod of a handover.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Peer {
     /// Where its sidecar is reached without any slice.
     pub address: SocketAddrV6,
-    /// The node that it runs on.
-    pub node: Box<str>,
+    /// Where its node's agent takes strays; none where there is no agent.
+    pub node: Option<Ipv6Addr>,
 }
 
 /// Slices on their way to this pod.
@@ -72,7 +72,7 @@ impl Leases {
     pub fn shares(&self, service: &Service) -> BTreeMap<PodId, Share> {
         let mut shares: BTreeMap<PodId, Share> = BTreeMap::new();
         let prefixes = |blocks: &[Block]| blocks.iter().filter_map(|&block| service.prefix_of(block)).collect();
-        let peer = |pod: PodId| self.lease(pod).map(|lease| Peer { address: lease.address, node: lease.node.clone() });
+        let peer = |pod: PodId| self.lease(pod).map(|lease| Peer { address: lease.address, node: lease.node });
         let mut staying = service.ownership().clone();
         for (id, handover) in service.handovers() {
             let step = handover.step;

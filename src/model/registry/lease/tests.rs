@@ -19,7 +19,7 @@ fn registration(number: u64) -> Registration {
         holder: Holder(number.into()),
         workload: "spiffe://shop/ns/shop/sa/orders".into(),
         instance: format!("orders-{number}").into(),
-        node: format!("node-{}", number % 3).into(),
+        node: None,
         address: format!("[fd00::{number:x}]:15006").parse().unwrap(),
         weight: 1,
         services: BTreeSet::from([orders()]),
@@ -44,10 +44,11 @@ fn register(leases: &mut Leases, number: u64) -> PodId {
 
 fn begin(leases: &mut Leases) -> u32 {
     let decision = decide(leases, &orders(), &BTreeMap::new(), &Budget::DUE);
-    match leases.apply(&Command::Begin { service: orders(), moves: decision.moves, at: AT }) {
-        Outcome::Counted(begun) => begun,
-        other => panic!("{other:?}"),
-    }
+    let Outcome::Counted(begun) = leases.apply(&Command::Begin { service: orders(), moves: decision.moves, at: AT })
+    else {
+        panic!("beginning is answered with a number")
+    };
+    begun
 }
 
 fn report(leases: &mut Leases, pod: PodId, id: HandoverId, reported: Reported) -> bool {
