@@ -1,5 +1,6 @@
 //! Bytes to types and back. Pure: no socket, clock, randomness, log or environment.
 
+pub mod agent;
 pub mod dns;
 pub mod jwks;
 pub mod jwt;
