@@ -234,7 +234,7 @@ fn request(call: &Call) -> Result<Option<RequestId>, Refusal> {
 fn steps(applied: Applied) -> Vec<Step> {
     match applied {
         Applied::Zones(steps) => steps,
-        Applied::Removed => Vec::new(),
+        Applied::Removed | Applied::Leases(_) => Vec::new(),
     }
 }
 
