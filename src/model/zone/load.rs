@@ -157,10 +157,15 @@ impl Loader {
     fn order(&mut self, entries: &[Entry]) -> Vec<Order> {
         let mut key = Key::default();
         let mut order = Vec::with_capacity(entries.len());
+        let mut hashed: &[u8] = &[];
         for (index, entry) in entries.iter().enumerate() {
             match self.zone.check_place(&entry.name, entry.rtype) {
                 Ok(()) => {
-                    key.set(self.zone.seed, entry.name.wire());
+                    // The records of a name mostly stand together.
+                    if hashed != entry.name.wire() {
+                        hashed = entry.name.wire();
+                        key.set(self.zone.seed, hashed);
+                    }
                     order.push(Order { place: key.hash().reverse_bits(), rtype: entry.rtype, index });
                 }
                 Err(cause) => self.fault(index, cause),

@@ -100,7 +100,8 @@ impl<'a> Scanner<'a> {
     fn word(&mut self) -> Result<Word<'a>, TextError> {
         let (place, start) = (self.place(), self.at);
         let mut form = Form::Bare;
-        let mut previous = None;
+        self.skip_plain();
+        let mut previous = self.text.as_bytes()[start..self.at].last().copied();
         while let Some(next) = self.peek().filter(|next| form == Form::Bare && !ends_word(*next)) {
             match next {
                 b'"' if previous == Some(b'=') => {
@@ -144,6 +145,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Goes over what means nothing, as nearly all of nearly every word does.
+    #[inline]
+    fn skip_plain(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().position(|octet| KINDS[usize::from(*octet)] != PLAIN).unwrap_or(rest.len());
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
@@ -182,15 +190,26 @@ fn is_blank(octet: u8) -> bool {
 /// Whether no word goes on with the octet.
 #[inline]
 fn ends_word(octet: u8) -> bool {
-    const ENDS: [bool; 256] = {
-        let mut ends = [false; 256];
-        let mut index = 0;
-        while index < ENDING.len() {
-            ends[ENDING[index] as usize] = true;
-            index += 1;
-        }
-        ends
-    };
-    const ENDING: &[u8] = b" \t\r\n;()";
-    ENDS[usize::from(octet)]
+    KINDS[usize::from(octet)] == END
 }
+
+/// An octet of a word that means nothing by itself.
+const PLAIN: u8 = 0;
+/// One that ends a word.
+const END: u8 = 1;
+/// One that is to be looked at: quotation marks, backslashes, and octets that only continue a character.
+const SPECIAL: u8 = 2;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [PLAIN; 256];
+    let mut octet = 0;
+    while octet < kinds.len() {
+        kinds[octet] = match octet as u8 {
+            b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' => END,
+            b'"' | b'\\' | 0x80..=0xBF => SPECIAL,
+            _ => PLAIN,
+        };
+        octet += 1;
+    }
+    kinds
+};
