@@ -3,6 +3,8 @@
 //! Owns the bookkeeping that answering relies on: ancestors exist, children, cuts and wildcards are counted, the
 //! negative answer follows the SOA record.
 
+use serde::{Deserialize, Serialize};
+
 use super::key::Key;
 use super::node::Node;
 use super::rrset::{Made, Place, Rrset, RrsetError};
@@ -10,7 +12,7 @@ use super::{Zone, types};
 use crate::model::Name;
 
 /// Why a zone refuses a change. The zone is as it was.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, thiserror::Error, PartialEq, Serialize)]
 pub enum ChangeError {
     /// The name is neither the apex nor below it.
     #[error("{name} is not in the zone {apex}")]

@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::check::{Fault, ZoneFault, check};
 use super::key::{Key, Seed};
 use super::node::Node;
@@ -12,7 +14,7 @@ use super::{ChangeError, Zone, types};
 use crate::model::Name;
 
 /// One record to load: class IN, data in uncompressed wire form.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Entry {
     /// The owner.
     pub name: Name,
@@ -21,6 +23,7 @@ pub struct Entry {
     /// The time to live in seconds.
     pub ttl: u32,
     /// The data.
+    #[serde(with = "crate::model::octets")]
     pub rdata: Box<[u8]>,
 }
 
