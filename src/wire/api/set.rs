@@ -24,7 +24,7 @@ pub struct RecordSet {
 impl RecordSet {
     /// The sets of one node of the zone.
     fn of_node(zone: &Zone, node: &Node, wanted: Option<Type>) -> Vec<Self> {
-        let mut sets: Vec<_> = node.sets().iter().filter(|set| wanted.is_none_or(|it| it.0 == set.rtype())).collect();
+        let mut sets: Vec<_> = node.sets().filter(|set| wanted.is_none_or(|it| it.0 == set.rtype())).collect();
         sets.sort_by_key(|set| set.rtype());
         let told = |set: &crate::model::zone::Rrset| {
             let rtype = Type(set.rtype());
@@ -45,7 +45,7 @@ impl RecordSet {
             Some(name) => zone.node(name).into_iter().collect(),
             None => zone.nodes().collect(),
         };
-        nodes.sort_by_cached_key(|node| order(node.name()));
+        nodes.sort_by_cached_key(|node| order(&node.name()));
         nodes.into_iter().flat_map(|node| Self::of_node(zone, node, rtype)).collect()
     }
 
