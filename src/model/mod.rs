@@ -3,6 +3,8 @@
 pub mod inject;
 pub mod lists;
 mod name;
+mod octets;
+pub mod registry;
 pub mod ssa;
 pub mod token;
 pub mod zone;
@@ -10,5 +12,9 @@ pub mod zone;
 pub use name::{Name, NameError};
 
 /// Wall-clock time: whole seconds since 1970-01-01T00:00:00Z, leap seconds not counted.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize)]
 pub struct UnixSeconds(pub u64);
+
+/// Wall-clock time: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+pub struct UnixMillis(pub u64);
