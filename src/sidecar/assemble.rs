@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
-use super::inbound::admit::OwnService;
+use super::inbound::admit::{OwnService, Told};
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
@@ -99,6 +99,7 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
         secrets: Arc::clone(&secrets),
         identity: config.identity.as_ref().map(|identity| material::identity(identity, &report)).transpose()?,
         tunnels: Arc::new(report.pool()),
+        http: super::outbound::http::Shared::new(&report),
         sources: Sources::default(),
         limits: limits(&config.outbound),
         report: report.clone(),
@@ -158,7 +159,12 @@ fn policy(policy: sidecar::Policy) -> Policy {
 }
 
 fn own_service(service: &InboundService) -> OwnService {
-    OwnService { name: service.name.clone(), callers: service.callers.clone(), ports: service.ports.clone() }
+    OwnService {
+        name: service.name.clone(),
+        callers: service.callers.clone(),
+        ports: service.ports.clone(),
+        told: Told { caller: service.tell_caller, forwarded: service.tell_forwarded },
+    }
 }
 
 fn refused(key: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> AssembleError {

@@ -14,11 +14,13 @@
 //! | [`resolve`] | what Peak says |
 //! | [`outbound`] | intercept, recognise, pick, authenticate, transport |
 //! | [`inbound`] | accept, verify, admit, forward |
+//! | `http` | what both say and do in HTTP |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 
 mod assemble;
 pub mod directory;
+mod http;
 pub mod inbound;
 mod listener;
 mod material;

@@ -42,6 +42,14 @@ pub enum ForwardError {
         /// What came of IPv4.
         four: io::Error,
     },
+    /// It answers, and speaks no HTTP/2.
+    #[error("the application on port {port} cannot be spoken HTTP with: {cause}")]
+    Unspoken {
+        /// The local port.
+        port: u16,
+        /// Why.
+        cause: hyper::Error,
+    },
 }
 
 impl ForwardError {
@@ -51,6 +59,7 @@ impl ForwardError {
         match self {
             Self::Reserved { .. } => "port-reserved",
             Self::Unreached { .. } => "application-unreachable",
+            Self::Unspoken { .. } => "application-http-failed",
         }
     }
 }

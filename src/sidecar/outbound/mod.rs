@@ -11,6 +11,7 @@
 //! reset; it never goes on in clear text because something failed.
 
 pub mod authenticate;
+pub mod http;
 pub mod intercept;
 pub mod pick;
 pub mod recognise;
@@ -30,9 +31,8 @@ use self::pick::{Candidates, InForce, NoCandidate, Picked};
 use self::recognise::{Called, Recognised, Unrecognised};
 use self::source::NoRoute;
 pub use self::source::Sources;
-use self::transport::pool::Pool;
-use self::transport::tunnel::Lent;
-use self::transport::{AttemptError, Call, Mode, ModeUnsupported, Remote, Way};
+use self::transport::tunnel::{Lent, Tunnels};
+use self::transport::{AttemptError, Call, Remote, Way};
 use super::directory::Directory;
 use super::listener;
 use super::original::{NotRedirected, OriginalDst};
@@ -40,6 +40,7 @@ use super::report::{Carriage, Refusal, Report};
 use super::secrets::Secrets;
 use super::stub::StandIns;
 use crate::model::UnixSeconds;
+use crate::model::ssa::TokenMode;
 use crate::net::connect;
 use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::ClientTls;
@@ -81,7 +82,9 @@ pub struct Outbound {
     /// Who we are; without it only services with `token=none` can be called.
     pub identity: Option<Identity>,
     /// Tunnels that are free.
-    pub tunnels: Arc<Pool>,
+    pub tunnels: Arc<Tunnels>,
+    /// What conversations in HTTP share.
+    pub http: http::Shared,
     /// Where connections come from.
     pub sources: Sources,
     /// How connections are made.
@@ -105,9 +108,6 @@ pub enum OutboundError {
     /// To which address?
     #[error(transparent)]
     Pick(#[from] NoCandidate),
-    /// By which mode?
-    #[error(transparent)]
-    Mode(#[from] ModeUnsupported),
     /// As whom?
     #[error(transparent)]
     Authenticate(#[from] NoCredential),
@@ -139,7 +139,6 @@ impl Refusal for OutboundError {
             Self::Recognise(error) => error.reason(),
             Self::Route(_) => "no-route",
             Self::Pick(error) => error.reason(),
-            Self::Mode(error) => error.reason(),
             Self::Authenticate(error) => error.reason(),
             Self::Unreached { last, .. } => last.reason(),
             Self::Deadline => "connect-deadline",
@@ -173,6 +172,7 @@ impl Outbound {
         tokio::select! {
             () = accepting => {}
             () = self.tunnels.look_after() => {}
+            () = self.http.peers.look_after() => {}
         }
     }
 
@@ -195,6 +195,9 @@ impl Outbound {
                 Err(refusal) => return self.report.refused(line, Direction::Outbound, &refusal),
             };
             self.report.carrying(&line, Direction::Outbound, connected.carriage());
+            if let Connected::Http(called) = connected {
+                return self.converse(app, *called, client.port(), line, watch).await;
+            }
             match self.transfer(connected, &mut app, early, &mut watch).await {
                 Ok(transferred) => return self.report.ended(line, Direction::Outbound, &transferred),
                 // A free tunnel that the server was just closing: what the application said is said again on a new one.
@@ -224,6 +227,8 @@ impl Outbound {
             Connected::Service(Remote::Plain(tcp)) | Connected::Legacy(tcp) => {
                 Ok(copy::both_ways(app, tcp, early, told(watch)).await)
             }
+            // Conversations have been taken out before, and a way by requests leads nowhere else.
+            Connected::Http(_) | Connected::Service(Remote::Http(_)) => unreachable!("HTTP is not carried as octets"),
         }
     }
 
@@ -299,49 +304,65 @@ impl Outbound {
         let token_mode = in_force.rule().token_mode();
         line.generation = Some(in_force.rule().generation());
         line.mode = Some(token_mode.as_str());
-        let way = self.way(transport::mode(token_mode)?, called, now)?;
+        let way = match token_mode {
+            TokenMode::None => Way::Plain,
+            TokenMode::Pp2 => self.credential(called, now).map(|(tls, credential)| Way::Pp2(tls, credential))?,
+            TokenMode::Tunnel => {
+                self.credential(called, now).map(|(tls, credential)| Way::Tunnel(tls, credential, &self.tunnels))?
+            }
+            // Each request finds its own way.
+            TokenMode::Header => return Ok(Connected::Http(Box::new(called.clone()))),
+        };
+        let candidates = self.candidates(called, in_force, now)?;
+        let call = Call { service: &called.service.name, client_port, mark: self.limits.mark, may_reuse };
+        let mut attempts = Attempts::default();
+        let reached = self.reach(&way, call, candidates, deadline, &mut attempts).await;
+        (line.attempts, line.server) = (attempts.count, attempts.server);
+        reached.map(Connected::Service)
+    }
+
+    /// The addresses to try for a call.
+    fn candidates(&self, called: &Called, in_force: InForce, now: UnixSeconds) -> Result<Candidates, NoRoute> {
         // The prefixes of a service are reached by one route, or the transport will notice.
         let toward = called.service.space.prefixes()[0].network();
         let source = self.sources.toward(toward, self.limits.mark)?;
-        let mut candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
+        Ok(Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw))
+    }
+
+    /// Tries one candidate after another.
+    async fn reach(
+        &self,
+        way: &Way<'_>,
+        call: Call<'_>,
+        mut candidates: Candidates,
+        deadline: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<Remote, OutboundError> {
         let mut last = None;
         while Instant::now() < deadline {
             let (rest, picked) = next(candidates).await;
             candidates = rest;
             let Some(picked) = picked? else { break };
-            line.attempts += 1;
-            line.server = Some(picked.destination());
+            attempts.count += 1;
+            attempts.server = Some(picked.destination());
             let until = deadline.min(Instant::now() + self.limits.attempt_timeout);
-            let name = &called.service.name;
-            let call = Call { service: name, client_port, mark: self.limits.mark, may_reuse };
-            match transport::open(&way, call, &candidates, &picked, until).await {
+            match transport::open(way, call, &candidates, &picked, until).await {
                 Ok(remote) => {
-                    line.server = Some(remote.destination().unwrap_or(picked.destination()));
-                    return Ok(Connected::Service(remote));
+                    attempts.server = Some(remote.destination().unwrap_or(picked.destination()));
+                    return Ok(remote);
                 }
                 Err(error) => {
                     self.report.attempt_failed(&error);
                     if let AttemptError::Source { actual, .. } = error {
                         candidates.come_from(actual);
                     }
-                    tracing::debug!(service = %name, "next candidate: {error}");
+                    tracing::debug!(service = %call.service, "next candidate: {error}");
                     last = Some(error);
                 }
             }
         }
-        let attempts = line.attempts;
+        let attempts = attempts.count;
         Err(last.map_or(OutboundError::Deadline, |last| OutboundError::Unreached { attempts, last }))
-    }
-
-    /// The mode with what it needs.
-    fn way(&self, mode: Mode, called: &Called, now: UnixSeconds) -> Result<Way<'_>, NoCredential> {
-        match mode {
-            Mode::Plain => Ok(Way::Plain),
-            Mode::Pp2 => self.credential(called, now).map(|(tls, credential)| Way::Pp2(tls, credential)),
-            Mode::Tunnel => {
-                self.credential(called, now).map(|(tls, credential)| Way::Tunnel(tls, credential, &self.tunnels))
-            }
-        }
     }
 
     fn credential(&self, called: &Called, now: UnixSeconds) -> Result<(&ClientTls, Credential), NoCredential> {
@@ -370,9 +391,19 @@ async fn next(mut candidates: Candidates) -> (Candidates, Result<Option<Picked>,
     }
 }
 
+/// What has been tried to reach a service.
+#[derive(Default)]
+struct Attempts {
+    count: u32,
+    /// The address tried last.
+    server: Option<SocketAddr>,
+}
+
 /// A connection to where the application wants to go.
 enum Connected {
     Service(Remote),
+    /// None yet: each request will ask for one.
+    Http(Box<Called>),
     Legacy(TcpStream),
 }
 
@@ -382,6 +413,7 @@ impl Connected {
             Self::Service(Remote::Tunnel(_)) => Carriage::Tunnel,
             Self::Service(Remote::Pp2(..)) => Carriage::Pp2,
             Self::Service(Remote::Plain(_)) => Carriage::Plain,
+            Self::Http(_) | Self::Service(Remote::Http(_)) => Carriage::Header,
             Self::Legacy(_) => Carriage::Legacy,
         }
     }
