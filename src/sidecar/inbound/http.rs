@@ -26,7 +26,7 @@ use super::admit::{self, OwnService};
 use super::forward::ForwardError;
 use super::tunnel::Reported;
 use super::verify::Unverifiable;
-use super::{Inbound, InboundError, Passage, Policy};
+use super::{Inbound, InboundError, Policy};
 use crate::model::UnixSeconds;
 use crate::model::ssa::Rule;
 use crate::model::token::Caller;
@@ -100,14 +100,14 @@ impl Failure {
             Self::Bad(error) => told(error.status(), &error.to_string()),
             Self::Lost(_) | Self::Answer(_) => told(StatusCode::BAD_GATEWAY, "the application failed"),
             Self::Refused(error) => match error {
-                InboundError::Misaddressed(_) | InboundError::NotIpv6 { .. } => {
+                InboundError::Misaddressed(_) | InboundError::NotIpv6 { .. } | InboundError::NotOurs { .. } => {
                     told(StatusCode::MISDIRECTED_REQUEST, "the address is not one of this service for this request")
                 }
                 InboundError::NotAllowed(_) => told(StatusCode::FORBIDDEN, "the service does not allow this caller"),
                 InboundError::RulesUnknown(_) => {
                     told(StatusCode::SERVICE_UNAVAILABLE, "the service's rules are not known")
                 }
-                InboundError::Forward(ForwardError::Unreached { .. }) => {
+                InboundError::Forward(ForwardError::Unreached { .. } | ForwardError::Header { .. }) => {
                     told(StatusCode::SERVICE_UNAVAILABLE, "the application is not there")
                 }
                 InboundError::Forward(ForwardError::Unspoken { .. }) => {
@@ -117,6 +117,8 @@ impl Failure {
                     told(StatusCode::FORBIDDEN, "the port is not the application's")
                 }
                 InboundError::Intercept(_)
+                | InboundError::TooMany { .. }
+                | InboundError::TooManyHandshakes { .. }
                 | InboundError::Plaintext
                 | InboundError::ForeignTls
                 | InboundError::NoCertificate
@@ -274,9 +276,7 @@ impl Conversation {
                     self.inbound.report.tolerated(&refusal);
                     return Ok(None);
                 }
-                match self.inbound.tolerate(refusal)? {
-                    Passage::Tolerated | Passage::Admitted(_) | Passage::ByAddress(_) => Ok(None),
-                }
+                self.inbound.tolerate(refusal).map(|_passage| None)
             }
         }
     }
@@ -361,9 +361,9 @@ impl Conversation {
         if may_reuse && let Some(sender) = self.application_again(repeatable) {
             return Ok(sender);
         }
-        let port = self.own.local_port(self.arrived.destination.port());
-        let tcp = self.inbound.forward.connect(port).await?;
+        let tcp = self.inbound.dial(Some(&self.own), &self.arrived, None).await?;
         let sender = Sender::over(Prefixed::new(Bytes::new(), tcp), self.version).await;
+        let port = self.own.local_port(self.arrived.destination.port());
         let sender = sender.map_err(|cause| ForwardError::Unspoken { port, cause })?;
         *self.application.lock() = sender.shared().map(|shared| (shared, Instant::now()));
         Ok(sender)

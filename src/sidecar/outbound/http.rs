@@ -11,7 +11,6 @@
 //! does not, a conversation stays with one connection, and so with one endpoint, for as long as a connection is used at all:
 //! then the next address is drawn.
 
-mod budget;
 mod standing;
 
 use std::sync::Arc;
@@ -29,13 +28,14 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::budget::Budget;
 use self::standing::Standing;
+use super::health::Failure as Failing;
+use super::reach::{Attempts, Reach};
 use super::recognise::Called;
 use super::transport::http::{Peer, Peers, ServerIo, Wanted};
 use super::transport::pool::LONGEST_IDLE;
 use super::transport::{AttemptError, Call, Remote, Way};
-use super::{Attempts, NoCandidate, NoCredential, Outbound, OutboundError};
+use super::{NoCandidate, NoCredential, Outbound, OutboundError};
 use crate::model::ssa::{ComputeError, Known};
 use crate::net::copy::{self, BrokenOff, Stop, Transferred};
 use crate::ops::access_log::Line;
@@ -62,14 +62,13 @@ const MOST_TURNS: u32 = 4;
 pub struct Shared {
     /// Connections to servers that wait for a request.
     pub(super) peers: Peers,
-    budget: Budget,
 }
 
 impl Shared {
     /// No connections yet.
     #[must_use]
     pub fn new(report: &Report) -> Self {
-        Self { peers: report.peers(), budget: Budget::default() }
+        Self { peers: report.peers() }
     }
 }
 
@@ -121,10 +120,14 @@ fn status_of(error: &OutboundError) -> StatusCode {
         }
         OutboundError::Unreached { .. } => StatusCode::BAD_GATEWAY,
         OutboundError::Intercept(_)
+        | OutboundError::Ask(_)
+        | OutboundError::Loop { .. }
         | OutboundError::Recognise(_)
+        | OutboundError::Shed { .. }
         | OutboundError::Route(_)
         | OutboundError::Pick(_)
         | OutboundError::Authenticate(_)
+        | OutboundError::NoAddress { .. }
         | OutboundError::Legacy { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -155,6 +158,7 @@ impl Outbound {
     pub(super) async fn converse(
         self: Arc<Self>,
         mut app: TcpStream,
+        early: Vec<u8>,
         called: Called,
         client_port: u16,
         mut line: Line,
@@ -162,7 +166,7 @@ impl Outbound {
     ) {
         let report = self.report.clone();
         let begun = tokio::select! {
-            begun = first_octets(&mut app) => begun,
+            begun = first_octets(&mut app, early) => begun,
             () = watch.forced() => return,
         };
         let (version, early) = match begun {
@@ -205,8 +209,7 @@ fn nothing(end: Result<(), BrokenOff>) -> Transferred {
 }
 
 /// Reads until it is clear which version the application speaks.
-async fn first_octets(app: &mut TcpStream) -> std::io::Result<(Version, Bytes)> {
-    let mut octets = Vec::with_capacity(1024);
+async fn first_octets(app: &mut TcpStream, mut octets: Vec<u8>) -> std::io::Result<(Version, Bytes)> {
     while PREFACE.starts_with(&octets) && octets.len() < PREFACE.len() {
         if app.read_buf(&mut octets).await? == 0 {
             return Ok((Version::One, octets.into()));
@@ -254,7 +257,7 @@ impl Conversation {
     async fn exchange(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
         let Prepared { request, survey, turning } = Prepared::from(request)?;
         let wanted = Wanted { version: self.version, to_upgrade: turning.is_some() };
-        self.outbound.http.budget.deposit();
+        self.outbound.retries.call(&self.called.service.name);
         let key = self.key(&request).await?;
         let question = Question::of(request, survey, self.version, &self.sent);
         let shutting = question.shutting();
@@ -286,7 +289,9 @@ impl Conversation {
             let mut request = formed(question.request, peer.version(), &self.called)?;
             request.headers_mut().insert(TOKEN, standing.token());
             let may_repeat = turn < MOST_TURNS;
-            question.request = match peer.sender().exchange(request, &question.gate, question.repeatable).await {
+            let exchanged = peer.sender().exchange(request, &question.gate, question.repeatable).await;
+            self.learn(&peer, &exchanged);
+            question.request = match exchanged {
                 Exchanged::Answered(answer, Some(again)) if is_misdirected(&answer) && !misdirected => {
                     misdirected = true;
                     self.forget();
@@ -303,9 +308,19 @@ impl Conversation {
         unreachable!("the last turn ends in an answer or a failure")
     }
 
+    /// A server that breaks off without a word is one to stay away from.
+    fn learn(&self, peer: &Peer, exchanged: &Exchanged) {
+        let Some(place) = peer.place() else { return };
+        match exchanged {
+            Exchanged::Answered(..) if peer.is_asked_first() => self.outbound.health.served(place),
+            Exchanged::Lost(..) => self.outbound.health.failed(place, Failing::Serving, Instant::now()),
+            Exchanged::Answered(..) | Exchanged::Unsent(..) => {}
+        }
+    }
+
     /// Whether a request may be sent twice although the server may have seen it (RFC 9110 §9.2.2).
     fn may_be_repeated(&self, request: &Request<Body>) -> bool {
-        request.method().is_idempotent() && self.outbound.http.budget.withdraw()
+        request.method().is_idempotent() && self.outbound.retries.may(&self.called.service.name)
     }
 
     /// Carries what two requests have become, on a task of its own.
@@ -368,12 +383,14 @@ impl Conversation {
         let call = Call { service, client_port: self.client_port, mark: outbound.limits.mark, may_reuse };
         let deadline = Instant::now() + outbound.limits.connect_deadline;
         let mut attempts = Attempts::default();
-        let reached = outbound.reach(&way, call, candidates, deadline, &mut attempts).await;
+        let reached = Reach { of: outbound, way: &way, call, deadline }.reach(candidates, &mut attempts).await;
         let mut all = self.attempts.lock();
         (all.count, all.server) = (all.count + attempts.count, attempts.server);
         drop(all);
-        match reached? {
-            Remote::Http(peer) => {
+        let reached = reached?;
+        match reached.remote {
+            Remote::Http(mut peer) => {
+                peer.leads_to(reached.place);
                 if let Some(shared) = peer.shared().filter(|_| all_will_ask) {
                     *self.last.lock() = Some(shared);
                 }

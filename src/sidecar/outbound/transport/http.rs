@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::super::health::Place;
 use super::super::pick::{Candidates, Picked};
 use super::AttemptError;
 use super::pool::{Bundle, LONGEST_IDLE, LONGEST_LIFE, Pool, Spare};
@@ -27,6 +28,7 @@ pub(in crate::sidecar) type ServerIo = ClientStream;
 pub struct Peer {
     sender: Sender,
     facts: Arc<Facts>,
+    place: Option<Place>,
     since: Instant,
 }
 
@@ -90,7 +92,7 @@ impl Peer {
         tcp: TcpStream,
         tls: &ClientTls,
         bundle: Bundle,
-        candidates: &Candidates,
+        rule: Box<str>,
         picked: &Picked,
         wanted: Wanted,
     ) -> Result<Self, AttemptError> {
@@ -103,12 +105,12 @@ impl Peer {
         let facts = Facts {
             bundle,
             destination: picked.destination_v6(),
-            rule: candidates.rule_text().into(),
+            rule,
             preferred: wanted.version,
             made: Instant::now(),
             requests: AtomicU32::new(0),
         };
-        Ok(Self { sender, facts: Arc::new(facts), since: Instant::now() })
+        Ok(Self { sender, facts: Arc::new(facts), place: None, since: Instant::now() })
     }
 
     /// The connection in a pool that does as well as a fresh one; where many may ask at once, it stays there too.
@@ -150,6 +152,21 @@ impl Peer {
         now.saturating_duration_since(self.since)
     }
 
+    /// By which place it is remembered how it fared.
+    pub(in crate::sidecar::outbound) fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    /// It leads to this place.
+    pub(in crate::sidecar::outbound) fn leads_to(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Whether no request has been sent on it before the present one.
+    pub(in crate::sidecar::outbound) fn is_asked_first(&self) -> bool {
+        self.facts.requests.load(Ordering::Relaxed) <= 1
+    }
+
     /// Where it leads.
     pub(in crate::sidecar::outbound) fn destination_v6(&self) -> SocketAddrV6 {
         self.facts.destination
@@ -169,7 +186,7 @@ impl Peer {
     /// Another end of the same connection, where many may ask at once.
     pub(in crate::sidecar::outbound) fn shared(&self) -> Option<Self> {
         let sender = self.sender.shared()?;
-        Some(Self { sender, facts: Arc::clone(&self.facts), since: Instant::now() })
+        Some(Self { sender, facts: Arc::clone(&self.facts), place: self.place, since: Instant::now() })
     }
 
     /// It has answered; whoever is next may ask.
