@@ -1,7 +1,7 @@
 //! The rules. Pure: no async, clock, randomness, log, socket or environment; all of that arrives as arguments.
 
 mod name;
-mod octets;
+pub(crate) mod octets;
 pub mod registry;
 pub mod ssa;
 pub mod token;

@@ -6,3 +6,5 @@ pub mod jwks;
 pub mod jwt;
 pub mod proxy_header;
 pub mod tunnel;
+
+pub(crate) use proxy_header::crc32c::of as crc32c;
