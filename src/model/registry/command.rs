@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lease;
 use crate::model::Name;
 use crate::model::zone::{Entry, Update, UpdateError};
 
@@ -58,6 +59,8 @@ pub enum Op {
         /// When they are.
         reads: Reads,
     },
+    /// Changes leases and slices, in order. None of these is ever refused: what no longer fits changes nothing.
+    Leases(Vec<lease::Command>),
 }
 
 /// An update of one zone.
@@ -89,6 +92,8 @@ pub enum Applied {
     Zones(Vec<Step>),
     /// The zone is gone.
     Removed,
+    /// To leases, an outcome for each command.
+    Leases(Vec<lease::Outcome>),
 }
 
 /// What became of a zone.
@@ -169,7 +174,12 @@ impl Command {
     #[must_use]
     pub const fn schema(&self) -> u8 {
         match self.op {
-            Op::Update(_) | Op::Create { .. } | Op::Import { .. } | Op::Remove { .. } | Op::Reads { .. } => 1,
+            Op::Update(_)
+            | Op::Create { .. }
+            | Op::Import { .. }
+            | Op::Remove { .. }
+            | Op::Reads { .. }
+            | Op::Leases(_) => 1,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The registry: what all nodes of a Peak hold alike, as one value that changes by commands alone.
 //!
-//! Owns the replicated zones, the rules by which commands change them, and the memory of requests that makes a retry
+//! Owns the replicated zones and leases ([`lease`]), the rules by which commands change them, and the memory of requests that makes a retry
 //! harmless. How commands are agreed on, kept on disk and carried between nodes is `peak::store`'s.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 //! lower case, so that their spelling cannot depend on who came first (RFC 4343 §3: case means nothing).
 
 mod command;
+pub mod lease;
 mod recent;
 mod snapshot;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use crate::model::zone::{Delta, Seed, Zone};
 use crate::model::{Name, UnixMillis};
+use lease::Leases;
 use recent::Recent;
 
 /// The replicated state. Cloning it costs a few pointers for each zone, and the memory of requests.
@@ -39,6 +41,7 @@ pub struct Registry {
     now: UnixMillis,
     /// By apex in lower case, in wire form.
     zones: BTreeMap<Box<[u8]>, Held>,
+    leases: Arc<Leases>,
     recent: Recent,
 }
 
@@ -93,7 +96,7 @@ impl Registry {
     /// what is replicated.
     #[must_use]
     pub fn new(seed: Seed) -> Self {
-        Self { seed, now: UnixMillis(0), zones: BTreeMap::new(), recent: Recent::default() }
+        Self { seed, now: UnixMillis(0), zones: BTreeMap::new(), leases: Arc::default(), recent: Recent::default() }
     }
 
     /// The latest time of any command: the time by which everything in the registry is judged.
@@ -113,6 +116,12 @@ impl Registry {
         self.zones.values()
     }
 
+    /// The pods that serve, and their slices.
+    #[must_use]
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
     /// Applies a command that was agreed on at `at`; an earlier time than the registry's own counts as that.
     pub fn apply(&mut self, at: UnixMillis, command: &Command) -> Outcome {
         self.now = self.now.max(at);
@@ -126,6 +135,10 @@ impl Registry {
             Op::Import { apex, entries } => self.import(apex, entries, &mut effects),
             Op::Remove { apex } => self.remove(apex, &mut effects),
             Op::Reads { apex, reads } => self.set_reads(apex, *reads, &mut effects),
+            Op::Leases(commands) => {
+                let leases = Arc::make_mut(&mut self.leases);
+                Ok(Applied::Leases(commands.iter().map(|command| leases.apply(command)).collect()))
+            }
         };
         if let Some(request) = command.request {
             self.recent.remember(self.now, request, reply.clone());

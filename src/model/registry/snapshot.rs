@@ -1,7 +1,7 @@
 //! The registry as octets: a sequence of pieces, the same for the same registry on every node.
 //!
 //! ```text
-//! head │ zone │ records … │ zone │ records … │ requests … │ end
+//! head │ zone │ records … │ zone │ records … │ requests … │ leases │ end
 //! ```
 //!
 //! A piece is small, so that neither side holds more than one beside the registry itself. How pieces are framed, kept
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Leases;
 use super::{Held, Reads, Registry, Reply, RequestId, SCHEMA, SchemaError};
 use crate::model::zone::{Entry, Node, Rrset, Seed, Zone};
 use crate::model::{Name, UnixMillis};
@@ -29,6 +30,8 @@ enum Piece {
     Records(Vec<Entry>),
     /// Remembered requests, the oldest first.
     Requests(Vec<(UnixMillis, RequestId, Reply)>),
+    /// All leases and slices, once; a slice's owner takes a few octets.
+    Leases(Leases),
     /// The last, with how much there was.
     End(Count),
 }
@@ -114,6 +117,7 @@ impl Registry {
         if !requests.is_empty() {
             put(&Piece::Requests(requests))?;
         }
+        put(&Piece::Leases(Leases::clone(&self.leases)))?;
         put(&Piece::End(count))
     }
 }
@@ -185,6 +189,10 @@ impl Decoder {
                 for (at, request, reply) in requests {
                     self.registry.recent.remember(at, request, reply);
                 }
+            }
+            Piece::Leases(leases) => {
+                self.close_zone()?;
+                self.registry.leases = Arc::new(leases);
             }
             Piece::End(count) => {
                 self.close_zone()?;
