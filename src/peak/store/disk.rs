@@ -3,11 +3,15 @@
 //! The store writes through this door alone, so that a test can stand in for the disk: one that is full, that is slow,
 //! or that loses what was not synced.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// A folder of files.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -138,5 +142,71 @@ impl DiskFile for Real {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+/// Files in memory, for a node that has no folder: they end with the program. Clones are the same files.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<BTreeMap<String, MemoryFile>>>);
+
+/// A file in memory.
+#[derive(Clone, Debug, Default)]
+struct MemoryFile(Arc<Mutex<Vec<u8>>>);
+
+impl Disk for Memory {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str, create: bool) -> io::Result<Option<Box<dyn DiskFile>>> {
+        let mut files = self.0.lock();
+        let file = if create { Some(files.entry(name.to_owned()).or_default()) } else { files.get_mut(name) };
+        Ok(file.map(|file| Box::new(file.clone()) as Box<dyn DiskFile>))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.0.lock();
+        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.lock().remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        PathBuf::from("memory").join(name)
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().len() as u64)
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let (octets, at) = (self.0.lock(), at as usize);
+        let from = octets.get(at..at + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        into.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn write(&self, at: u64, octets: &[u8]) -> io::Result<()> {
+        let (mut held, at) = (self.0.lock(), at as usize);
+        let end = at + octets.len();
+        if held.len() < end {
+            held.resize(end, 0);
+        }
+        held[at..end].copy_from_slice(octets);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -489,7 +489,7 @@ impl Log {
     /// Entries of the range, until they take so many octets.
     fn range(&self, range: &impl RangeBounds<u64>, octets: usize) -> Vec<Entry> {
         let known = self.known.lock();
-        let first = known.first_index();
+        let first = known.entries.front().map_or(0, |entry| entry.log_id.index);
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
             Bound::Excluded(&start) => start + 1,

@@ -31,7 +31,7 @@ mod status;
 mod tests;
 mod types;
 
-pub use disk::{Disk, DiskFile, Folder};
+pub use disk::{Disk, DiskFile, Folder, Memory};
 pub use identity::IdentityFault;
 pub use link::{Links, Security, SecurityError};
 pub use log::LogFault;
@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -92,6 +93,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     draw: fn() -> u128,
     leadership: watch::Sender<Leadership>,
+    /// Where the store works, whoever calls.
+    runtime: Handle,
     /// Held while the node begins a cluster or joins one.
     beginning: tokio::sync::Mutex<()>,
     cluster: Arc<Mutex<u128>>,
@@ -243,6 +246,24 @@ fn settings() -> Config {
 }
 
 impl Store {
+    /// A store of one node that nobody reaches and whose disk is memory.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn alone(seed: Seed, clock: fn() -> UnixMillis, draw: fn() -> u128) -> Result<Self, OpenError> {
+        let opening = Opening {
+            disk: Arc::new(Memory::default()),
+            seed,
+            address: String::new(),
+            network: Arc::new(Nowhere),
+            show: Box::new(|_| {}),
+            clock,
+            draw,
+            cluster: Arc::default(),
+        };
+        Self::open(opening).await
+    }
+
     /// Opens the store and takes its place in the cluster that its disk tells of, if any. To be called on the runtime
     /// on which the store is to work.
     ///
@@ -282,6 +303,7 @@ impl Store {
             disk,
             draw,
             leadership: watch::Sender::default(),
+            runtime: Handle::current(),
             beginning: tokio::sync::Mutex::default(),
             cluster,
         }));
@@ -342,7 +364,26 @@ impl Store {
     ///
     /// # Errors
     /// [`ProposeError`]; what was asked for may have happened all the same.
-    pub async fn propose(&self, mut command: Command) -> Result<Reply, ProposeError> {
+    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        let store = self.clone();
+        self.there(async move { store.propose_here(command).await }, ProposeError::Failed).await
+    }
+
+    /// Starts something on the store's own runtime.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.0.runtime.spawn(work));
+    }
+
+    /// Does something on the store's own runtime, where its connections and clocks are.
+    async fn there<T: Send + 'static, E: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+        failed: E,
+    ) -> Result<T, E> {
+        self.0.runtime.spawn(work).await.unwrap_or(Err(failed))
+    }
+
+    async fn propose_here(&self, mut command: Command) -> Result<Reply, ProposeError> {
         command.request.get_or_insert_with(|| RequestId((self.0.draw)()));
         self.begin().await?;
         let octets = command.encode().into_boxed_slice();
@@ -356,6 +397,14 @@ impl Store {
     /// # Errors
     /// [`ProposeError`].
     pub async fn read_index(&self) -> Result<(), ProposeError> {
+        if self.strict_until().is_some() {
+            return Ok(());
+        }
+        let store = self.clone();
+        self.there(async move { store.read_index_here().await }, ProposeError::Failed).await
+    }
+
+    async fn read_index_here(&self) -> Result<(), ProposeError> {
         self.begin().await?;
         let start = Instant::now();
         let told = self.at_leader(|| Ask::ReadIndex).await?;
@@ -372,8 +421,7 @@ impl Store {
 
     /// Asks the leader, and again whoever leads next, until it answers or patience ends.
     async fn at_leader(&self, ask: impl Fn() -> Ask) -> Result<Tell, ProposeError> {
-        let node = &self.0.node;
-        let end = Instant::now() + PATIENCE;
+        let (start, node) = (Instant::now(), &self.0.node);
         loop {
             let (leader, address) = {
                 let metrics = node.metrics();
@@ -382,16 +430,23 @@ impl Store {
                 }
                 let leader = metrics.current_leader;
                 let peer = leader.and_then(|leader| metrics.membership_config.membership().get_node(&leader).cloned());
-                (leader, peer)
+                (leader, peer.map(|peer| peer.address))
             };
-            let left = end.saturating_duration_since(Instant::now());
-            let told = match (leader, address) {
-                (Some(leader), _) if leader == node.id() => Some(node.answer(ask()).await),
-                (Some(_), Some(peer)) => node.ask(&peer.address, Lane::Forward, ask(), left).await.ok(),
-                _ => None,
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            let told = async {
+                match (leader, address) {
+                    (Some(leader), _) if leader == node.id() => Some(node.answer(ask()).await),
+                    (Some(_), Some(address)) => node.ask(&address, Lane::Forward, ask(), left).await.ok(),
+                    _ => None,
+                }
+            };
+            let told = tokio::select! {
+                told = told => told,
+                // A leader that is gone without a word never answers.
+                () = another_leader(node, leader), if leader.is_some() => None,
             };
             match told {
-                Some(Tell::No(_)) | None => {}
+                Some(Tell::No(No::NotLeader | No::Failed)) | None => {}
                 Some(tell) => return Ok(tell),
             }
             if left <= AGAIN {
@@ -443,6 +498,11 @@ impl Store {
     /// # Errors
     /// [`MemberError`].
     pub async fn join(&self, member: &str) -> Result<(), MemberError> {
+        let (store, member) = (self.clone(), member.to_owned());
+        self.there(async move { store.join_here(&member).await }, MemberError::NoLeader).await
+    }
+
+    async fn join_here(&self, member: &str) -> Result<(), MemberError> {
         let _beginning = self.0.beginning.lock().await;
         let node = &self.0.node;
         let told = node.ask(member, Lane::Forward, Ask::Status, PATIENCE).await?;
@@ -490,24 +550,29 @@ impl Store {
     /// # Errors
     /// [`MemberError`].
     pub async fn leave(&self, node: NodeId) -> Result<(), MemberError> {
-        let told = self.at_leader_once(Ask::Leave(node)).await?;
-        if matches!(told, Tell::Heard) { Ok(()) } else { Err(refusal(&told)) }
+        let store = self.clone();
+        self.there(async move { store.leave_here(node).await }, MemberError::NoLeader).await
     }
 
-    async fn at_leader_once(&self, ask: Ask) -> Result<Tell, MemberError> {
-        let node = &self.0.node;
-        let metrics = node.metrics();
-        let leader = metrics.current_leader.ok_or(MemberError::NoLeader)?;
-        if leader == node.id() {
-            return Ok(node.answer(ask).await);
-        }
-        let peer = metrics.membership_config.membership().get_node(&leader).cloned().ok_or(MemberError::NoLeader)?;
-        Ok(node.ask(&peer.address, Lane::Forward, ask, PATIENCE).await?)
+    async fn leave_here(&self, node: NodeId) -> Result<(), MemberError> {
+        let told = self.at_leader(|| Ask::Leave(node)).await.map_err(|_| MemberError::NoLeader)?;
+        if matches!(told, Tell::Heard) { Ok(()) } else { Err(refusal(&told)) }
     }
 
     /// Stops in order: takes no more writes, and lets the others choose another leader at once.
     pub async fn stop(&self) {
-        self.0.node.stop().await;
+        let node = self.node();
+        // It ends with the runtime at the latest.
+        drop(self.0.runtime.spawn(async move { node.stop().await }).await);
+    }
+}
+
+/// Ends when somebody else leads than `leader`.
+async fn another_leader(node: &Node, leader: Option<NodeId>) {
+    let mut metrics = node.watch_metrics();
+    let another = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|now| Some(now) != leader));
+    if another.await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

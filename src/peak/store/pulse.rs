@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::ServerState;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use super::lease::LEASE;
 use super::message::{Ask, Lane, Tell};
@@ -45,11 +45,12 @@ const STUCK: Duration = Duration::from_secs(2);
 
 /// Says that this node leads, while it does, and asks to lead when nobody does. Ends with the node.
 pub(super) async fn run(node: Arc<Node>) {
-    let mut look = interval(LOOK);
     let (mut told, mut next_election) = (Instant::now() - BEAT, Instant::now());
     loop {
+        // A node alone has nobody to tell.
+        let pause = if node.others().is_empty() { BEAT } else { LOOK };
         tokio::select! {
-            _ = look.tick() => {}
+            () = sleep(pause) => {}
             () = node.stopped() => return,
         }
         let metrics = node.metrics();

@@ -80,6 +80,10 @@ async fn a_frame_that_was_being_written_is_cut_off_and_the_log_goes_on() {
     for torn in ends[2] + 1..ends[3] {
         let mut octets = whole.clone();
         octets[torn..].fill(0);
+        if octets == whole {
+            // The frame ends in zeros, and nothing is missing.
+            break;
+        }
         std::fs::write(log_file(scratch.path()), &octets).unwrap();
         let mut log = Log::open(folder(scratch.path())).unwrap();
         assert_eq!(log.read_vote().await.unwrap(), Some(vote(2)), "torn at {torn}");
