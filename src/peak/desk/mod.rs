@@ -17,8 +17,8 @@ mod thread;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -331,6 +331,11 @@ fn unmade_as(unmade: &Unmade) -> Ended {
         ) => Ended::Unmet,
         Unmade::Refused(UpdateError::Change(_) | UpdateError::WildcardNs(_)) => Ended::Refused,
     }
+}
+
+/// The reply of a server that does not know.
+pub(super) fn failure(question: &[u8]) -> Vec<u8> {
+    bare(question, Rcode::SERVFAIL).unwrap_or_default()
 }
 
 /// A reply of header and question at most, to a message that may be malformed.

@@ -14,7 +14,6 @@ use crate::model::zone::Update;
 use crate::net::udp_batch::{Batch, Origin, Shared};
 use crate::ops::clock;
 use crate::peak::ledger::{Outcome, Unmade};
-use crate::wire::dns::Rcode;
 
 /// Requests looked at together: updates among them share one write to the disk.
 const TOGETHER: usize = 256;
@@ -121,7 +120,7 @@ impl Worker {
                     let (answerer, now) = (&mut self.answerer, clock::now());
                     let mut answer = |octets: &[u8]| match confirmed {
                         true => answerer(octets, peer, true).unwrap_or_default(),
-                        false => super::bare(octets, Rcode::SERVFAIL).unwrap_or_default(),
+                        false => super::failure(octets),
                     };
                     if let Handled::Reply(reply) = desk.handle(&octets, peer, Carrier::Udp, now, &mut answer) {
                         replies.push((origin, reply));

@@ -125,7 +125,11 @@ impl Ledger {
         let zones = self.served.load_full();
         let loaded = zones.zone(apex).cloned();
         let unknown = || Arc::new(Zone::unknown(apex.clone(), zones.seed()));
-        let path = self.folder.as_deref().filter(|_| !matches!(holding, Holding::File | Holding::Replicated)).map(|folder| file::path(folder, apex));
+        let path = self
+            .folder
+            .as_deref()
+            .filter(|_| !matches!(holding, Holding::File | Holding::Replicated))
+            .map(|folder| file::path(folder, apex));
         let Some(path) = path else {
             self.show(loaded.unwrap_or_else(unknown));
             return Ok(None);

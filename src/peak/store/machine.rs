@@ -182,12 +182,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
         let (shared, installing) = (Arc::clone(&self.0), meta.clone());
         let installed = move || {
-            let (_, registry) = snapshot::read(&*shared.disk, &file, shared.seed)?;
+            let (head, registry) = snapshot::read(&*shared.disk, &file, shared.seed)?;
             let mut current = shared.snapshot.lock();
-            if *file.name != *snapshot::CURRENT {
-                let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(&file.name), cause };
-                file.file.sync().and_then(|()| shared.disk.rename(&file.name, snapshot::CURRENT)).map_err(failed)?;
-            }
+            let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::CURRENT), cause };
+            let from = if *file.name == *snapshot::RECEIVED {
+                file.file.sync().map_err(failed)?;
+                snapshot::RECEIVED
+            } else {
+                // A file of somewhere else.
+                snapshot::write(&*shared.disk, snapshot::MADE, &head, &registry)?;
+                snapshot::MADE
+            };
+            shared.disk.rename(from, snapshot::CURRENT).map_err(failed)?;
             *current = Some(installing);
             shared.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
             Ok(registry)

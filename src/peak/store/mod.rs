@@ -57,6 +57,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::model::UnixMillis;
 use crate::model::registry::{Command, Registry, Reply, RequestId};
 use crate::model::zone::Seed;
+use crate::ops::{clock, entropy};
 use batch::Batcher;
 use identity::Identity;
 use lease::Lease;
@@ -250,15 +251,15 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn alone(seed: Seed, clock: fn() -> UnixMillis, draw: fn() -> u128) -> Result<Self, OpenError> {
+    pub async fn alone(seed: Seed) -> Result<Self, OpenError> {
         let opening = Opening {
             disk: Arc::new(Memory::default()),
             seed,
             address: String::new(),
             network: Arc::new(Nowhere),
             show: Box::new(|_| {}),
-            clock,
-            draw,
+            clock: clock::millis,
+            draw: entropy::draw,
             cluster: Arc::default(),
         };
         Self::open(opening).await
