@@ -14,6 +14,7 @@
 //! | [`threats`] | who must trust it |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`registry`] | who runs several Peak nodes that hold the same zones |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -32,6 +33,8 @@ pub mod observability {}
 pub mod operations {}
 #[doc = include_str!("performance.md")]
 pub mod performance {}
+#[doc = include_str!("registry.md")]
+pub mod registry {}
 #[doc = include_str!("slices.md")]
 pub mod slices {}
 #[doc = include_str!("ssa.md")]

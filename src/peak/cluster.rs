@@ -157,9 +157,7 @@ pub(super) async fn open(peak: &Peak, around: Around<'_>, runtime: &Runtime) -> 
     let (joining, join, seedlings) = (store.clone(), settings.join.clone(), seedlings(peak));
     let kept = peak.state.is_some();
     runtime.spawn(async move {
-        if !join.is_empty() {
-            joining.join_any(&join).await;
-        }
+        joining.settle(&join).await;
         for seedling in seedlings {
             plant(&joining, &seedling, kept).await;
         }

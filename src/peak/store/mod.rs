@@ -523,25 +523,38 @@ impl Store {
         if matches!(told, Tell::Joined(_)) { Ok(()) } else { Err(refusal(&told)) }
     }
 
-    /// Joins the cluster of any of these nodes, however long it takes; ends at once for a member.
-    pub async fn join_any(&self, members: &[String]) {
+    /// Takes the node's place: joins the cluster of any of these nodes, however long it takes, or tells its own that it
+    /// is reached at another address now. Ends at once for a member that is where it was.
+    pub async fn settle(&self, members: &[String]) {
+        let node = &self.0.node;
         loop {
-            let metrics = self.0.node.metrics();
-            if metrics.membership_config.membership().voter_ids().any(|voter| voter == self.0.node.id()) {
-                return;
-            }
-            for member in members {
-                match self.join(member).await {
-                    Ok(()) => {
-                        tracing::info!(member, "joined the cluster");
+            let known = {
+                let metrics = node.metrics();
+                let membership = metrics.membership_config.membership();
+                let votes = membership.voter_ids().any(|voter| voter == node.id());
+                membership.get_node(&node.id()).filter(|_| votes).cloned()
+            };
+            match known {
+                Some(known) if known == *node.me() => return,
+                Some(_) => {
+                    let ask = || Ask::Join { node: node.id(), peer: node.me().clone() };
+                    if matches!(self.at_leader(ask).await, Ok(Tell::Joined(_))) {
                         return;
                     }
-                    Err(error) => tracing::info!(member, %error, "not joined yet"),
+                }
+                None if members.is_empty() => return,
+                None => {
+                    for member in members {
+                        match self.join(member).await {
+                            Ok(()) => return tracing::info!(member, "joined the cluster"),
+                            Err(error) => tracing::info!(member, %error, "not joined yet"),
+                        }
+                    }
                 }
             }
             tokio::select! {
                 () = sleep(JOIN_AGAIN) => {}
-                () = self.0.node.stopped() => return,
+                () = node.stopped() => return,
             }
         }
     }

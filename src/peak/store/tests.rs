@@ -183,7 +183,7 @@ async fn three() -> [Running; 3] {
     let nodes = [Running::start().await, Running::start().await, Running::start().await];
     nodes[0].store.propose(Command { request: None, op: create() }).await.unwrap().unwrap();
     for node in &nodes[1..] {
-        timeout(Duration::from_secs(20), node.store.join_any(&[nodes[0].address.to_string()])).await.unwrap();
+        timeout(Duration::from_secs(20), node.store.settle(&[nodes[0].address.to_string()])).await.unwrap();
     }
     nodes
 }
