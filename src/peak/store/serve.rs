@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::link::{HANDSHAKE, Hello, Security, Stream, Welcome, read_frame, write_all, write_frame};
+use super::link::{HANDSHAKE, Hello, PROTOCOL, Security, Stream, Welcome, read_frame, write_all, write_frame};
 use super::message::{Ask, Lane};
 use super::node::Node;
 use crate::model::registry::SCHEMA;
@@ -79,7 +79,7 @@ async fn secured(tcp: TcpStream, security: Option<Security>) -> Result<Box<dyn S
     let First::Tls(hello) = first_octets(tcp).await.map_err(|error| text(&error))? else {
         return Err("it speaks no TLS".into());
     };
-    let stream = security.server.accept(hello).await.map_err(|error| text(&error))?;
+    let stream = security.server.accept(hello, PROTOCOL).await.map_err(|error| text(&error))?;
     if !proves(&stream, &security.host) {
         return Err(Box::from(format!("its certificate is not one for {}", security.host)));
     }
