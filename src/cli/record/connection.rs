@@ -30,6 +30,12 @@ pub(super) struct Server {
     /// File with the certificates (PEM) of the authorities that vouch for the nodes; for https.
     #[arg(long, value_name = "FILE", env = "FUNICULAR_API_CA")]
     ca: Option<PathBuf>,
+    /// File with a certificate (PEM) to show, and its chain; needs --private-key.
+    #[arg(long = "cert", value_name = "FILE", env = "FUNICULAR_API_CERT", requires_all = ["private_key", "ca"])]
+    certificate: Option<PathBuf>,
+    /// File with its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "FUNICULAR_API_KEY", requires = "certificate")]
+    private_key: Option<PathBuf>,
     /// File with a bearer token.
     #[arg(long, value_name = "FILE", env = "FUNICULAR_API_TOKEN_FILE")]
     token_file: Option<PathBuf>,
@@ -51,7 +57,11 @@ struct Refused(Problem);
 
 impl Peak {
     pub(super) fn new(server: &Server) -> anyhow::Result<Self> {
-        let tls = server.ca.as_deref().map(ClientTls::from_file).transpose()?;
+        let tls = match (&server.ca, &server.certificate, &server.private_key) {
+            (Some(ca), Some(certificate), Some(key)) => Some(ClientTls::with_identity(ca, certificate, key)?),
+            (Some(ca), _, _) => Some(ClientTls::from_file(ca)?),
+            (None, _, _) => None,
+        };
         let read = |file: &PathBuf| std::fs::read_to_string(file).with_context(|| file.display().to_string());
         let token = server.token_file.as_ref().map(read).transpose()?.map(|text| text.trim().to_owned());
         let client = |server: &http_client::Server| {

@@ -153,6 +153,14 @@ impl Access {
         self.open
     }
 
+    /// The names in certificates that mean something.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.grants.iter().filter_map(|grant| match &grant.who {
+            Who::Certificate(name) => Some(name),
+            Who::Workload(_) => None,
+        })
+    }
+
     /// Trusts these issuers from now on.
     pub(super) fn trust(&self, issuers: Vec<TrustedIssuer>) {
         self.issuers.store(Arc::new(issuers));

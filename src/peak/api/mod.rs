@@ -164,7 +164,10 @@ pub(super) fn routes(store: &Store, served: &Served) -> Routes {
 /// Outside a tokio runtime with I/O.
 pub(super) fn open(api: &Api, routes: Routes, metrics: &Registry) -> Result<Opened, ApiError> {
     let access = Arc::new(Access::new(api, issuers(&api.trust)?));
-    let tls = api.tls.as_ref().map(|tls| ServerTls::from_files(&tls.certificate, &tls.key, &[serve::HTTP]));
+    let tls = api.tls.as_ref().map(|tls| match &tls.client_ca {
+        Some(authorities) => ServerTls::for_anybody(authorities, &tls.certificate, &tls.key, &[serve::HTTP]),
+        None => ServerTls::from_files(&tls.certificate, &tls.key, &[serve::HTTP]),
+    });
     let listener = listen::tcp(api.listen).map_err(|cause| ApiError::Listen { addr: api.listen, cause })?;
     let desk = Desk { access, routes, counts: Counts::new(metrics) };
     Ok(Opened { listener, tls: tls.transpose()?, trust: api.trust.clone(), desk: Arc::new(desk) })

@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 use super::route::{Call, Reply, Route, Routes, query};
 use super::{Counts, Method};
 use crate::model::Name;
-use crate::net::tls::{First, ServerStream, ServerTls, first_octets};
+use crate::net::tls::{First, ServerStream, ServerTls, first_octets, host_name, proves};
 use crate::ops::admin;
 use crate::ops::clock;
 use crate::ops::metrics::Reason;
@@ -49,18 +49,12 @@ pub(super) struct Desk {
     pub(super) counts: Counts,
 }
 
-/// A peer of whom nothing is known but its requests.
-struct Anybody;
+/// The names that a connection's certificate has proved, of those that mean something here.
+struct Proven(Vec<Name>);
 
-impl Peer for Anybody {
-    fn proves(&self, _: &Name) -> bool {
-        false
-    }
-}
-
-impl Peer for ServerStream {
-    fn proves(&self, _: &Name) -> bool {
-        false
+impl Peer for Proven {
+    fn proves(&self, name: &Name) -> bool {
+        self.0.contains(name)
     }
 }
 
@@ -74,10 +68,12 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<ServerTls>, desk: A
         let (desk, tls) = (Arc::clone(&desk), tls.clone());
         tokio::spawn(async move {
             match tls {
-                None => carry(tcp, &Anybody, &desk).await,
+                None => carry(tcp, &Proven(Vec::new()), &desk).await,
                 Some(tls) => {
                     if let Some(stream) = handshake(tcp, &tls, &desk).await {
-                        carry_proven(stream, &desk).await;
+                        let is_proven = |name: &Name| host_name(name).is_ok_and(|host| proves(&stream, &host));
+                        let proven = Proven(desk.access.names().filter(|name| is_proven(name)).cloned().collect());
+                        carry(stream, &proven, &desk).await;
                     }
                 }
             }
@@ -118,11 +114,6 @@ async fn handshake(tcp: TcpStream, tls: &ServerTls, desk: &Desk) -> Option<Serve
             None
         }
     }
-}
-
-/// What a TLS connection has proved stays with each of its requests.
-async fn carry_proven(stream: ServerStream, desk: &Arc<Desk>) {
-    carry(stream, &Anybody, desk).await;
 }
 
 async fn carry(stream: impl AsyncRead + AsyncWrite + Unpin, peer: &dyn Peer, desk: &Desk) {

@@ -42,7 +42,7 @@ fn api(text: &str) -> Api {
 }
 
 async fn backing() -> (Store, Served) {
-    let store = Store::alone(SEED);
+    let store = Store::alone(SEED).await.unwrap();
     let (apex, entries_of) = ("shop.peak".parse().unwrap(), entries("shop.peak", SHOP));
     let op = Op::Create { apex, reads: Reads::Available, entries: entries_of };
     store.propose(Command { request: None, op }).await.unwrap().unwrap();
@@ -176,7 +176,10 @@ async fn what_is_looked_at_is_as_described() {
         .collect();
     assert_eq!(told, [("file.peak.", false), ("shop.peak.", true)]);
     let (_, status) = bed.ask("GET", "/v1/status", "/v1/status", None).await;
-    assert_eq!(status["leads"], json!(true));
+    assert_eq!(status["part"], "leader");
+    let ask = Ask { method: "GET", path: "/v1/backup", body: None, fields: &[] };
+    let backup = bed.client.ask(&ask, Duration::from_secs(20)).await.unwrap();
+    assert!(backup.status == 200 && !backup.body.is_empty());
     let (_, text) = bed.ask("GET", "/v1/openapi.yaml", "/v1/openapi.yaml", None).await;
     assert_eq!(text, json!(about::OPENAPI));
 
@@ -332,6 +335,57 @@ async fn without_a_listed_caller_nothing_is_told_off_loopback() {
     for (path, status) in [("/v1/zones", 401), ("/v1/status", 401), ("/v1/openapi.yaml", 200)] {
         let ask = Ask { method: "GET", path, body: None, fields: &[] };
         assert_eq!(client.ask(&ask, Duration::from_secs(20)).await.unwrap().status, status, "{path}");
+    }
+    serving.abort();
+}
+
+/// An authority in `ca.pem`, and a certificate for a name and its key in `NAME.pem` and `NAME.key`.
+fn certificates(folder: &std::path::Path, names: &[&str]) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(folder.join("ca.pem"), authority.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(authority, key);
+    for name in names {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new([(*name).to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_caller_is_known_by_its_certificate_and_a_stranger_is_not() {
+    let (store, served) = backing().await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |file: &str| folder.path().join(file).display().to_string();
+    certificates(folder.path(), &["localhost", "ops.example", "web.example"]);
+    let api = api(&format!(
+        "api:\n  listen: \"127.0.0.1:0\"\n  tls: {{ certificate: {}, key: {}, client_ca: {} }}\n  \
+         callers: [{{ certificate: ops.example, may: write }}]\n",
+        at("localhost.pem"),
+        at("localhost.key"),
+        at("ca.pem")
+    ));
+    let opened = open(&api, routes(&store, &served), &Registry::new()).unwrap();
+    let server = format!("https://localhost:{}", opened.local_addr().unwrap().port());
+    let serving = tokio::spawn(opened.serve());
+    let ca = folder.path().join("ca.pem");
+    let shown = |name: &str| {
+        let file = |end| folder.path().join(format!("{name}.{end}"));
+        crate::net::tls::ClientTls::with_identity(&ca, &file("pem"), &file("key")).unwrap()
+    };
+    let nothing = crate::net::tls::ClientTls::from_file(&ca).unwrap();
+    for (tls, method, path, status) in [
+        (shown("ops.example"), "GET", "/v1/zones", 200),
+        (shown("ops.example"), "DELETE", "/v1/zones/shop.peak", 403),
+        (shown("web.example"), "GET", "/v1/zones", 401),
+        (nothing, "GET", "/v1/zones", 401),
+    ] {
+        let mut client = Client::new(server.parse().unwrap(), Credentials { tls: Some(tls), token: None });
+        let told = client.ask(&Ask { method, path, body: None, fields: &[] }, Duration::from_secs(20)).await.unwrap();
+        assert_eq!(told.status, status, "{method} {path}");
     }
     serving.abort();
 }
