@@ -1,11 +1,9 @@
-//! The registry as three programs hold it: `funicular peak`, three times, over TLS, with a process killed.
-
-#![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
+//! Nodes of a registry as processes over loopback, shared with the benchmark.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use funicular::wire::dns::{Class, Message, Opcode, Rcode, Record, Type};
@@ -40,11 +38,11 @@ fn at(port: u16) -> SocketAddr {
 }
 
 /// A node; killed when dropped.
-struct Node {
+pub(crate) struct Node {
     process: Option<Child>,
     config: PathBuf,
-    dns: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) dns: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Drop for Node {
@@ -72,7 +70,7 @@ impl Node {
         (node, raft)
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_funicular"));
         command.args(["peak", "--config"]).arg(&self.config);
         let log = std::fs::File::create(self.config.with_extension("log")).unwrap();
@@ -80,14 +78,14 @@ impl Node {
     }
 
     /// SIGKILL: no word to anybody.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
         }
     }
 
-    fn status(&self) -> Option<Value> {
+    pub(crate) fn status(&self) -> Option<Value> {
         let mut stream = TcpStream::connect(self.admin).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET /registry HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin).ok()?;
@@ -97,12 +95,12 @@ impl Node {
         Some(serde_json::from_str::<Value>(body).ok()?["status"].clone())
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.config.with_extension("log")).unwrap_or_default()
     }
 
     /// A message over TCP; none where nobody answers.
-    fn ask(&self, message: &Message) -> Option<Message> {
+    pub(crate) fn ask(&self, message: &Message) -> Option<Message> {
         let mut stream = TcpStream::connect(self.dns).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let octets = message.encode(65_535);
@@ -114,17 +112,17 @@ impl Node {
         Message::parse(&reply).ok()
     }
 
-    fn update(&self, host: &str) -> Option<Rcode> {
+    pub(crate) fn update(&self, host: &str) -> Option<Rcode> {
         self.ask(&adding(host)).map(|reply| reply.header.rcode)
     }
 
-    fn answer(&self, host: &str) -> Option<(Rcode, usize)> {
+    pub(crate) fn answer(&self, host: &str) -> Option<(Rcode, usize)> {
         let reply = self.ask(&Message::query(7, format!("{host}.shop.peak.").parse().unwrap(), Type::AAAA))?;
         Some((reply.header.rcode, reply.answers.len()))
     }
 
     /// The same over UDP.
-    fn answer_to_datagram(&self, host: &str) -> Option<(Rcode, usize)> {
+    pub(crate) fn answer_to_datagram(&self, host: &str) -> Option<(Rcode, usize)> {
         let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         let question = Message::query(7, format!("{host}.shop.peak.").parse().unwrap(), Type::AAAA);
@@ -136,7 +134,7 @@ impl Node {
     }
 }
 
-fn adding(host: &str) -> Message {
+pub(crate) fn adding(host: &str) -> Message {
     let mut message = Message::query(9, "shop.peak.".parse().unwrap(), Type::SOA);
     message.header.opcode = Opcode::UPDATE;
     let name = format!("{host}.shop.peak.").parse().unwrap();
@@ -145,7 +143,7 @@ fn adding(host: &str) -> Message {
     message
 }
 
-fn until(what: &str, nodes: &[Node], mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, nodes: &[Node], mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         let logs: String = nodes.iter().map(|node| format!("--- {}\n{}", node.config.display(), node.log())).collect();
@@ -154,16 +152,16 @@ fn until(what: &str, nodes: &[Node], mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn voters(node: &Node) -> usize {
+pub(crate) fn voters(node: &Node) -> usize {
     let members = node.status().and_then(|status| status["members"].as_array().cloned()).unwrap_or_default();
     members.iter().filter(|member| member["voter"] == true).count()
 }
 
-fn leads(node: &Node) -> bool {
+pub(crate) fn leads(node: &Node) -> bool {
     node.status().is_some_and(|status| status["part"] == "leader")
 }
 
-fn three(folder: &Path, reads: &str) -> Vec<Node> {
+pub(crate) fn three(folder: &Path, reads: &str) -> Vec<Node> {
     certificates(folder);
     std::fs::write(folder.join("shop.zone"), ZONE).unwrap();
     let (first, port) = Node::new(folder, 1, reads, None);
@@ -174,81 +172,4 @@ fn three(folder: &Path, reads: &str) -> Vec<Node> {
     }
     until("all three vote", &nodes, || nodes.iter().all(|node| voters(node) == 3));
     nodes
-}
-
-#[test]
-fn what_was_acknowledged_outlives_the_leader_and_every_node_takes_updates() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut nodes = three(folder.path(), "available");
-    let mut acknowledged = Vec::new();
-    for (number, node) in nodes.iter().enumerate() {
-        let host = format!("before{number}");
-        assert_eq!(node.update(&host), Some(Rcode::NOERROR));
-        acknowledged.push(host);
-    }
-    let leader = nodes.iter().position(leads).unwrap();
-    nodes[leader].kill();
-    let (killed, other) = (Instant::now(), (leader + 1) % 3);
-    assert_eq!(nodes[other].update("after"), Some(Rcode::NOERROR));
-    let taken = killed.elapsed();
-    println!("the leader was killed, and {} ms later a write was acknowledged", taken.as_millis());
-    assert!(taken < Duration::from_secs(2), "{taken:?}");
-    acknowledged.push("after".to_owned());
-    nodes[leader].start();
-    for host in &acknowledged {
-        until(host, &nodes, || nodes.iter().all(|node| node.answer(host) == Some((Rcode::NOERROR, 1))));
-    }
-    let serials: Vec<_> = nodes.iter().map(|node| node.status().unwrap()["applied_index"].clone()).collect();
-    assert!(serials.iter().all(|serial| *serial == serials[0]), "{serials:?}");
-}
-
-#[test]
-fn strict_answers_end_with_the_majority_and_available_ones_do_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut nodes = three(folder.path(), "strict");
-    assert_eq!(nodes[0].update("www"), Some(Rcode::NOERROR));
-    for node in &nodes {
-        // At once, and at every node: that is what strict means.
-        assert_eq!(node.answer("www"), Some((Rcode::NOERROR, 1)));
-        assert_eq!(node.answer_to_datagram("www"), Some((Rcode::NOERROR, 1)));
-    }
-    let leader = nodes.iter().position(leads).unwrap();
-    let alone = (leader + 1) % 3;
-    nodes[leader].kill();
-    nodes[(leader + 2) % 3].kill();
-    assert_eq!(nodes[alone].answer("www"), Some((Rcode::SERVFAIL, 0)));
-    assert_eq!(nodes[alone].answer_to_datagram("www"), Some((Rcode::SERVFAIL, 0)));
-    assert_eq!(nodes[alone].update("never"), Some(Rcode::SERVFAIL));
-    assert!(nodes[alone].status().unwrap()["stale_ms"].as_u64() > Some(0));
-}
-
-fn peak(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_funicular")).arg("peak").args(arguments).output().unwrap()
-}
-
-#[test]
-fn people_see_the_nodes_back_the_registry_up_and_rescue_it_from_one_disk() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut nodes = three(folder.path(), "available");
-    assert_eq!(nodes[1].update("kept"), Some(Rcode::NOERROR));
-    let admin = nodes[2].admin.to_string();
-    let shown = String::from_utf8(peak(&["status", "--admin", &admin]).stdout).unwrap();
-    assert_eq!(shown.matches("voter").count(), 2, "{shown}");
-    let backup = folder.path().join("backup");
-    let made = peak(&["backup", backup.to_str().unwrap(), "--admin", &admin]);
-    assert!(made.status.success() && backup.exists(), "{made:?}");
-    until("the last node has it", &nodes, || nodes[2].answer("kept") == Some((Rcode::NOERROR, 1)));
-    nodes.iter_mut().for_each(Node::kill);
-    let state = folder.path().join("state3");
-    let state = ["--state", state.to_str().unwrap(), "--address", "[::1]:1"];
-    let refused = peak(&[&["recover"], &state[..]].concat());
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--the-others-are-lost"));
-    let recovered = peak(&[&["recover", "--the-others-are-lost"], &state[..]].concat());
-    assert!(String::from_utf8_lossy(&recovered.stdout).contains("A NEW CLUSTER"), "{recovered:?}");
-    nodes[2].start();
-    until("it answers alone", &nodes, || nodes[2].answer("kept") == Some((Rcode::NOERROR, 1)));
-    until("it takes updates alone", &nodes, || nodes[2].update("afterwards") == Some(Rcode::NOERROR));
-    let empty = folder.path().join("empty");
-    let restored = peak(&["restore", backup.to_str().unwrap(), "--state", empty.to_str().unwrap()]);
-    assert!(String::from_utf8_lossy(&restored.stdout).contains("1 zones"), "{restored:?}");
 }
