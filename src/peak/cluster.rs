@@ -15,7 +15,8 @@ use super::desk::Desk;
 use super::dns::{Gate, Served};
 use super::ledger::Ledger;
 use super::store::{
-    Disk, Folder, Links, Memory, Network, Nowhere, OpenError, Opening, Part, Security, SecurityError, Store, serve,
+    Disk, Folder, Keep, Links, Memory, Network, Nowhere, OpenError, Opening, Part, Security, SecurityError, Store,
+    serve,
 };
 use super::zones::{self, ZoneSource};
 use crate::config::peak::{Cluster as Settings, Peak, Reads as ReadsSetting};
@@ -138,6 +139,7 @@ pub(super) async fn open(peak: &Peak, around: Around<'_>, runtime: &Runtime) -> 
         clock: clock::millis,
         draw: entropy::draw,
         cluster,
+        keep: Keep::default(),
     };
     let store = runtime.spawn(Store::open(opening)).await.map_err(|_| ClusterError::Threads)??;
     links.introduce(store.status().node);

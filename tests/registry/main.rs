@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 
 mod bed;
+mod faults;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};

@@ -125,6 +125,23 @@ pub struct Opening {
     pub draw: fn() -> u128,
     /// The cluster's number, shared with the network; overwritten with what the disk says.
     pub cluster: Arc<Mutex<u128>>,
+    /// How much of the log stays.
+    pub keep: Keep,
+}
+
+/// How much of the log stays when a snapshot has it all.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Octets of the log that are never too many; beyond, and beyond twice the snapshot's, a new snapshot is made.
+    pub octets: u64,
+    /// Entries that stay although a snapshot has them, for nodes that were away for a moment.
+    pub entries: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { octets: SHORT_LOG, entries: KEPT_ENTRIES }
+    }
 }
 
 impl fmt::Debug for Opening {
@@ -232,7 +249,7 @@ impl MemberError {
 }
 
 /// Settings of openraft.
-fn settings() -> Config {
+fn settings(keep: Keep) -> Config {
     Config {
         cluster_name: "funicular".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,
@@ -240,7 +257,7 @@ fn settings() -> Config {
         election_timeout_max: ELECTION_MS.1,
         enable_elect: false,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        max_in_snapshot_log_to_keep: keep.entries,
         purge_batch_size: 256,
         ..Config::default()
     }
@@ -261,6 +278,7 @@ impl Store {
             clock: clock::millis,
             draw: entropy::draw,
             cluster: Arc::default(),
+            keep: Keep::default(),
         };
         Self::open(opening).await
     }
@@ -271,7 +289,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(opening: Opening) -> Result<Self, OpenError> {
-        let Opening { disk, seed, address, network, show, clock, draw, cluster } = opening;
+        let Opening { disk, seed, address, network, show, clock, draw, cluster, keep } = opening;
         let identity = match identity::load(&*disk)? {
             Some(identity) => identity,
             None => {
@@ -285,7 +303,7 @@ impl Store {
         let machine = Machine::open(Arc::clone(&disk), seed, Arc::clone(&cluster), show)?;
         let lease = Arc::new(Lease::new(identity.node));
         let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease) };
-        let raft = Raft::new(identity.node, Arc::new(settings()), lines, log.clone(), machine.clone()).await;
+        let raft = Raft::new(identity.node, Arc::new(settings(keep)), lines, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| OpenError::Inconsistent(fatal.to_string().into()))?;
         let batcher = Batcher::start(raft.clone(), clock);
         let parts = node::Parts {
@@ -310,7 +328,7 @@ impl Store {
         }));
         tokio::spawn(pulse::run(store.node()));
         tokio::spawn(follow_leadership(store.clone()));
-        tokio::spawn(compact(store.node()));
+        tokio::spawn(compact(store.node(), keep));
         Ok(store)
     }
 
@@ -613,13 +631,13 @@ async fn follow_leadership(store: Store) {
 }
 
 /// Has a snapshot made when the log has become long, so that it can be cut.
-async fn compact(node: Arc<Node>) {
+async fn compact(node: Arc<Node>, keep: Keep) {
     loop {
         tokio::select! {
             () = sleep(COMPACT) => {}
             () = node.stopped() => return,
         }
-        if node.log().octets() > SHORT_LOG.max(2 * node.machine().snapshot_octets())
+        if node.log().octets() > keep.octets.max(2 * node.machine().snapshot_octets())
             && node.raft().trigger().snapshot().await.is_err()
         {
             return;

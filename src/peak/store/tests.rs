@@ -160,6 +160,7 @@ impl Running {
             clock: clock::millis,
             draw: entropy::draw,
             cluster,
+            keep: Keep::default(),
         };
         let store = Store::open(opening).await.unwrap();
         links.introduce(store.status().node);

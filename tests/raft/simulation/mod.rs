@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use funicular::model::registry::{Command, Registry};
 use funicular::model::zone::Seed;
-use funicular::peak::store::{Opening, Store};
+use funicular::peak::store::{Keep, Opening, Store};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -38,7 +38,7 @@ const SEEDS: std::ops::Range<u64> = 0..2_000;
 /// Clients of a run.
 const CLIENTS: usize = 3;
 /// How long a run goes on before everything is mended.
-const LIFE: Duration = Duration::from_millis(2_500);
+const LIFE: Duration = Duration::from_millis(2_000);
 /// How long the nodes may take to agree again afterwards.
 const MENDED: Duration = Duration::from_secs(60);
 
@@ -102,6 +102,7 @@ impl World {
             clock: random::clock,
             draw: random::draw,
             cluster,
+            keep: Keep { octets: 6_000, entries: 20 },
         };
         let (life, wire) = (machine.life, self.wire.clone());
         let store = match Store::open(opening).await {
