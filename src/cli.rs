@@ -31,6 +31,8 @@ enum Command {
     Demo(crate::demo::Args),
     /// Set up a pod's network: redirect rules and local routes. Runs once, privileged, then is gone.
     Init(crate::init::Args),
+    /// Route slices to the pods of this node, and carry strays while slices move.
+    Node(crate::node::Args),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
     /// Print what a configuration may hold: JSON Schema, or the manual's reference.
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run(&args, command()),
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
+        Command::Node(args) => crate::node::run(args),
         Command::Peak(args) => crate::peak::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
