@@ -31,7 +31,7 @@ async fn what_others_change_is_put_right_and_what_others_have_is_left_alone() {
     shell(
         node,
         &format!(
-            "ip -6 route del {LOW} table 15070; ip -6 route add blackhole {HIGH} table 15070 proto 70; \
+            "ip -6 route del {LOW} table 15070; ip -6 route add unreachable {HIGH} table 15070 proto 70; \
              ip -6 route flush table 15069; ip -6 rule del pref 15070; ip link del funicular0"
         ),
     );

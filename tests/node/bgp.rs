@@ -1,6 +1,5 @@
 //! `routes: bgp` with BIRD: it learns the agent's table and announces it, as the sample in deploy/ says.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use funicular::demo::process::Process;
@@ -31,7 +30,7 @@ fn birds(bed: &Bed) -> Vec<Process> {
     for number in 1..=nodes {
         router.push_str(&format!(
             "protocol bgp n{number} {{ local 2001:db8:a:{number}::1 as 65000; neighbor 2001:db8:a:{number}::2 as 65000; \
-             connect delay time 1; ipv6 {{ import all; export none; gateway recursive; igp table master6; }}; }}\n",
+             connect delay time 1; ipv6 {{ import all; export none; }}; }}\n",
         ));
     }
     router.push_str("protocol direct { ipv6; }\n");
@@ -84,9 +83,6 @@ async fn bird_announces_a_slice_as_it_moves_and_no_connection_notices() {
     let counted = load.finish();
     counted.assert_whole();
     assert!(counted.answers.contains_key(bed.servers[two].name()));
-    assert!(bed.nodes.iter().all(|node| node.agent.is_some()));
-    let dead = Path::new("/nonexistent");
-    assert!(!dead.exists());
 }
 
 #[tokio::test]

@@ -76,14 +76,16 @@ async fn a_slice_moves_between_pods_of_one_node_twice_and_every_connection_stays
 #[tokio::test]
 #[ignore = "needs CAP_NET_ADMIN"]
 async fn a_slice_waits_while_its_strays_cannot_be_carried_and_moves_when_they_can() {
-    let mut bed = Bed::with_agents(2).await;
+    let mut bed = Bed::new(2);
+    // Somebody else has the port of the tunnel.
+    shell(&bed.node(2).pod, "ip link add stranger up type vxlan external gpe dstport 4790");
+    for node in [1, 2] {
+        bed.start_agent(node, "").await;
+    }
     let (one, two) = (bed.add_pod(1), bed.add_pod(2));
     bed.servers[one].claim(&[SPACE], &[], &[]).await;
-    // Somebody else has the port of the tunnel.
-    let node = &bed.node(2).pod;
-    shell(node, "ip link del funicular0; ip link add stranger up type vxlan external gpe dstport 4790");
+    assert_eq!(bed.counted(2, "funicular_node_carrying"), 0.0);
     let from = bed.place(one);
-    super::bed::until("news of the device", || bed.counted(2, "funicular_node_carrying") == 0.0).await;
     let state = bed.servers[two].claim_and_hear(&[], &[(HIGH, from)], &[]).await;
     let State::Waiting { reason, text } = state else { panic!("{state:?}") };
     assert_eq!(reason, "tunnel-unavailable");

@@ -179,6 +179,7 @@ async fn a_route_through_a_tunnel_is_listed_as_it_was_made_and_its_coming_and_go
 async fn the_way_to_an_address_says_whether_it_is_on_the_link() {
     let (_one, here, _other, _there) = pair().await;
     here.add_address("eth0", net("2001:db8:1::1/64")).await.unwrap();
+    here.settled("eth0").await.unwrap();
     let via = Action::Unicast { via: Some("2001:db8:1::2".parse().unwrap()), device: None };
     here.add_route(&Route { action: via, table: MAIN, ..local("2001:db8:2::/64") }).await.unwrap();
     let way = async |to: &str| here.way_to(to.parse().unwrap()).await.unwrap();
