@@ -14,6 +14,7 @@
 //! | [`threats`] | who must trust it |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`node`] | who runs nodes, or their routing |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -26,6 +27,8 @@ pub mod configuration {}
 pub mod decisions {}
 #[doc = include_str!("init.md")]
 pub mod init {}
+#[doc = include_str!("node.md")]
+pub mod node {}
 #[doc = include_str!("observability.md")]
 pub mod observability {}
 #[doc = include_str!("operations.md")]

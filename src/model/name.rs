@@ -3,9 +3,12 @@
 //! Owns the name's one form in this crate: the uncompressed wire form (RFC 1035 §3.1), case kept, compared without
 //! case (RFC 4343). Invariant: 1 to 255 octets, labels of 1 to 63 octets, the root label last.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A fully qualified domain name in wire form.
 ///
@@ -101,11 +104,17 @@ impl Name {
     /// Whether this name is `ancestor` or lies below it.
     #[must_use]
     pub fn is_at_or_below(&self, ancestor: &Self) -> bool {
+        self.ends_in(&ancestor.0)
+    }
+
+    /// Whether this name is the one with this uncompressed wire form or lies below it.
+    #[must_use]
+    pub fn ends_in(&self, ancestor: &[u8]) -> bool {
         let mut tail: &[u8] = &self.0;
-        while tail.len() > ancestor.0.len() {
+        while tail.len() > ancestor.len() {
             tail = &tail[usize::from(tail[0]) + 1..];
         }
-        tail.eq_ignore_ascii_case(&ancestor.0)
+        tail.eq_ignore_ascii_case(ancestor)
     }
 
     /// `label` put before this name.
@@ -229,6 +238,20 @@ impl fmt::Display for Name {
     }
 }
 
+impl Serialize for Name {
+    /// The wire form, as one string of octets.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let octets = <&[u8]>::deserialize(deserializer)?;
+        Self::from_wire(octets).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -243,6 +266,20 @@ impl PartialEq for Name {
 }
 
 impl Eq for Name {}
+
+impl Ord for Name {
+    /// By the octets of the wire form without case; not the order of DNSSEC.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let lower = |name: &Self| name.0.to_ascii_lowercase();
+        lower(self).cmp(&lower(other))
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {

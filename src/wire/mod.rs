@@ -2,7 +2,9 @@
 
 pub mod agent;
 pub mod dns;
+pub mod explicit;
 pub mod jwks;
 pub mod jwt;
+pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;

@@ -89,13 +89,6 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// The time that `share` of all requests stayed under.
-    pub(crate) fn quantile(&self, share: f64) -> Duration {
-        let mut took = self.took.clone();
-        took.sort_unstable();
-        took[((took.len() - 1) as f64 * share) as usize]
-    }
-
     /// Nothing failed and nothing was lost.
     pub(crate) fn assert_whole(&self) {
         let first: Vec<_> = self.failures.iter().chain(&self.lost).take(5).collect();

@@ -3,7 +3,7 @@
 //! Reading accepts exactly what writing makes, plus attributes in which a kernel states a default; the rest is foreign.
 
 use super::attributes::{self, Attributes};
-use super::lower::{Expression, connection, meta};
+use super::lower::{Expression, conntrack, meta};
 
 /// Attributes of an item: enum nft_expr_attributes.
 const NAME: u16 = 1;
@@ -52,6 +52,7 @@ fn terms(expression: &Expression) -> (&str, Attributes) {
     };
     match expression {
         Expression::Meta(key) => ("meta", new().number(1, REGISTER).number(2, *key)),
+        Expression::Conntrack(key) => ("ct", new().number(1, REGISTER).number(2, *key)),
         Expression::Payload { base, offset, len } => {
             ("payload", new().number(1, REGISTER).number(2, *base).number(3, *offset).number(4, *len))
         }
@@ -73,10 +74,9 @@ fn terms(expression: &Expression) -> (&str, Attributes) {
         Expression::Lookup { set, negated: true } => {
             ("lookup", new().text(1, set).number(2, REGISTER).number(5, LOOKUP_INVERTED))
         }
-        Expression::Connection(key) => ("ct", new().number(1, REGISTER).number(2, *key)),
         Expression::NextHop => ("rt", new().number(1, REGISTER).number(2, NEXT_HOP_V6)),
         Expression::SetMark => ("meta", new().number(2, meta::MARK).number(3, REGISTER)),
-        Expression::SetConnectionMark => ("ct", new().number(2, connection::MARK).number(4, REGISTER)),
+        Expression::SetConnectionMark => ("ct", new().number(2, conntrack::MARK).number(4, REGISTER)),
         Expression::Load(octets) => ("immediate", new().number(1, REGISTER).nest(2, value(octets))),
         Expression::Accept => verdict(CODE_ACCEPT),
         Expression::Drop => verdict(CODE_DROP),
@@ -105,11 +105,7 @@ fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
         }
         "ct" if number(4).is_some() => {
             register(4)?;
-            (number(2)? == connection::MARK).then_some(Expression::SetConnectionMark)
-        }
-        "ct" => {
-            register(1)?;
-            Some(Expression::Connection(number(2)?))
+            (number(2)? == conntrack::MARK).then_some(Expression::SetConnectionMark)
         }
         "rt" => {
             register(1)?;
@@ -118,6 +114,10 @@ fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
         "meta" => {
             register(1)?;
             Some(Expression::Meta(number(2)?))
+        }
+        "ct" => {
+            register(1)?;
+            number(3).is_none().then_some(Expression::Conntrack(number(2)?))
         }
         "payload" => {
             register(1)?;

@@ -57,6 +57,8 @@ pub(super) struct LoweredRule {
 pub(super) enum Expression {
     /// Loads what the packet is about, see the constants in [`meta`].
     Meta(u32),
+    /// Loads what connection tracking knows of the packet's flow, see the constants in [`conntrack`].
+    Conntrack(u32),
     /// Loads octets of the packet.
     Payload { base: u32, offset: u32, len: u32 },
     /// Clears the bits of the register that are zero here.
@@ -67,8 +69,6 @@ pub(super) enum Expression {
     Compare { negated: bool, value: Vec<u8> },
     /// Goes on only if the register is in the set (is not, if `negated`).
     Lookup { set: String, negated: bool },
-    /// Loads what is known of the packet's connection, see the constants in [`connection`].
-    Connection(u32),
     /// Loads the packet's next hop, an IPv6 address.
     NextHop,
     /// The register becomes the packet's mark.
@@ -103,15 +103,6 @@ pub(super) mod meta {
     pub(in super::super) const L4PROTO: u32 = 16;
 }
 
-/// Keys of [`Expression::Connection`]: enum nft_ct_keys.
-pub(super) mod connection {
-    pub(in super::super) const STATE: u32 = 0;
-    pub(in super::super) const MARK: u32 = 3;
-}
-
-/// The bit of [`connection::STATE`] that says "packets were seen both ways", NF_CT_STATE_BIT(IP_CT_ESTABLISHED).
-const ESTABLISHED: u32 = 1 << 1;
-
 /// Octets that a device's name takes in a register, IFNAMSIZ.
 const DEVICE_NAME: usize = 16;
 
@@ -119,6 +110,14 @@ const DEVICE_NAME: usize = 16;
 const TCP_FLAGS: Expression = Expression::Payload { base: TRANSPORT_HEADER, offset: 13, len: 1 };
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
+
+/// Keys of [`Expression::Conntrack`], enum nft_ct_keys, and what they load.
+pub(super) mod conntrack {
+    pub(in super::super) const STATE: u32 = 0;
+    pub(in super::super) const MARK: u32 = 3;
+    /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and of IP_CT_RELATED.
+    pub(in super::super) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+}
 
 /// Bases of [`Expression::Payload`]: enum nft_payload_bases.
 const NETWORK_HEADER: u32 = 1;
@@ -241,7 +240,7 @@ fn lower_rule(rule: &Rule) -> LoweredRule {
             expressions.extend([Expression::Load(mark.to_ne_bytes().to_vec()), Expression::SetMark]);
         }
         Verdict::MarkAsConnection => {
-            expressions.extend([Expression::Connection(connection::MARK), Expression::SetMark]);
+            expressions.extend([Expression::Conntrack(conntrack::MARK), Expression::SetMark]);
         }
         Verdict::MarkConnection(mark) => {
             expressions.extend([Expression::Load(mark.to_ne_bytes().to_vec()), Expression::SetConnectionMark]);
@@ -275,7 +274,14 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         Match::Tcp => transport(IPPROTO_TCP),
         Match::TcpPort(to) => port(IPPROTO_TCP, equals(&to.to_be_bytes())),
         Match::TcpPortIn(set) => port(IPPROTO_TCP, within_set(set)),
+        Match::Udp => transport(IPPROTO_UDP),
         Match::UdpPort(to) => port(IPPROTO_UDP, equals(&to.to_be_bytes())),
+        Match::UdpPortIn(set) => port(IPPROTO_UDP, within_set(set)),
+        Match::Established => vec![
+            Expression::Conntrack(conntrack::STATE),
+            Expression::Mask(conntrack::ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
+            Expression::Compare { negated: true, value: vec![0; 4] },
+        ],
         Match::To(IpNet::V4(prefix)) => {
             let (mask, value) = (prefix.netmask().octets(), prefix.network().octets());
             within(NFPROTO_IPV4, IPV4_DESTINATION, &mask, &value)
@@ -302,12 +308,7 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         ],
         Match::Opening => [transport(IPPROTO_TCP), opening(false)].concat(),
         Match::NotOpening => [transport(IPPROTO_TCP), opening(true)].concat(),
-        Match::Established => vec![
-            Expression::Connection(connection::STATE),
-            Expression::Mask(ESTABLISHED.to_ne_bytes().to_vec()),
-            Expression::Compare { negated: true, value: vec![0; 4] },
-        ],
-        Match::ConnectionMark(mark) => vec![Expression::Connection(connection::MARK), equals(&mark.to_ne_bytes())],
+        Match::ConnectionMark(mark) => vec![Expression::Conntrack(conntrack::MARK), equals(&mark.to_ne_bytes())],
     }
 }
 

@@ -343,7 +343,7 @@ pub(super) fn read_generation(body: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lower::{Expression, connection, meta};
+    use super::super::lower::{Expression, conntrack, meta};
     use super::*;
     use proptest::prelude::*;
 
@@ -358,7 +358,7 @@ mod tests {
             Expression::Compare { negated: true, value: vec![0; 16] },
             Expression::Lookup { set: "ports".into(), negated: false },
             Expression::Lookup { set: "ports".into(), negated: true },
-            Expression::Connection(connection::STATE),
+            Expression::Conntrack(conntrack::STATE),
             Expression::NextHop,
             Expression::SetMark,
             Expression::SetConnectionMark,
