@@ -74,6 +74,12 @@ fn marks(node: &Node) -> Vec<Rule> {
             verdict: Verdict::Mark(node.mark),
             comment: "it began elsewhere",
         },
+        // A packet without a connection has no mark to compare: a FIN may be the first that comes here.
+        Rule {
+            matches: vec![moving(), Match::NotOpening, Match::Untracked],
+            verdict: Verdict::Mark(node.mark),
+            comment: "its end comes first",
+        },
     ]
 }
 

@@ -115,6 +115,8 @@ const SYN: u8 = 0x02;
 pub(super) mod conntrack {
     pub(in super::super) const STATE: u32 = 0;
     pub(in super::super) const MARK: u32 = 3;
+    /// NF_CT_STATE_INVALID_BIT.
+    pub(in super::super) const INVALID: u32 = 1;
     /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and of IP_CT_RELATED.
     pub(in super::super) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 }
@@ -308,6 +310,11 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         ],
         Match::Opening => [transport(IPPROTO_TCP), opening(false)].concat(),
         Match::NotOpening => [transport(IPPROTO_TCP), opening(true)].concat(),
+        Match::Untracked => vec![
+            Expression::Conntrack(conntrack::STATE),
+            Expression::Mask(conntrack::INVALID.to_ne_bytes().to_vec()),
+            Expression::Compare { negated: true, value: vec![0; 4] },
+        ],
         Match::ConnectionMark(mark) => vec![Expression::Conntrack(conntrack::MARK), equals(&mark.to_ne_bytes())],
     }
 }

@@ -138,6 +138,8 @@ pub enum Match {
     Opening,
     /// It is TCP and opens no connection.
     NotOpening,
+    /// Connection tracking can make nothing of it: as of a FIN of a connection whose beginning this host has not seen.
+    Untracked,
     /// Its connection has exactly this mark; one that this host has seen nothing of has 0.
     ConnectionMark(u32),
 }
@@ -292,6 +294,7 @@ impl fmt::Display for Match {
             Self::NextHop(address) => write!(f, "rt ip6 nexthop {address}"),
             Self::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
             Self::NotOpening => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
+            Self::Untracked => f.write_str("ct state invalid"),
             Self::ConnectionMark(mark) => write!(f, "ct mark {mark:#010x}"),
         }
     }
