@@ -8,6 +8,7 @@ use std::time::Duration;
 use funicular::config::node_agent::NodeAgent;
 use funicular::config::peak::Peak;
 use funicular::config::sidecar::{Policy, Sidecar};
+use funicular::config::webhook::Webhook;
 use funicular::config::{self, Faults, Loaded, Sources};
 
 fn sample(name: &str) -> PathBuf {
@@ -321,12 +322,12 @@ fn descend<'s>(root: &'s serde_json::Value, at: &'s serde_json::Value, step: &st
 #[test]
 fn the_manual_s_reference_is_the_declaration_s() {
     let chapter = include_str!("../src/manual/configuration.md");
-    let references = [
+    for (role, reference) in [
         ("node", config::reference::<NodeAgent>()),
         ("peak", config::reference::<Peak>()),
         ("sidecar", config::reference::<Sidecar>()),
-    ];
-    for (role, reference) in references {
+        ("webhook", config::reference::<Webhook>()),
+    ] {
         assert!(chapter.contains(&reference), "replace it in the manual by: funicular schema {role} --as markdown");
     }
 }
@@ -353,11 +354,17 @@ fn a_node_s_routes_go_by_bgp_or_by_a_mesh_that_is_described() {
 }
 
 #[test]
+fn the_webhook_s_sample_is_read_as_it_stands_and_shows_the_defaults() {
+    let loaded = config::read::<Webhook>(&Sources::new().file(&sample("webhook.yaml"))).unwrap();
+    assert_eq!(loaded.value, config::read::<Webhook>(&Sources::new()).unwrap().value);
+}
+
+#[test]
 fn every_sample_is_known_to_these_tests() {
     let mut names: Vec<String> =
         std::fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["node.yaml", "peak.yaml", "sidecar.yaml"]);
+    assert_eq!(names, ["node.yaml", "peak.yaml", "sidecar.yaml", "webhook.yaml"]);
 }
 
 proptest::proptest! {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::config::node_agent::NodeAgent;
 use crate::config::peak::Peak;
 use crate::config::sidecar::Sidecar;
+use crate::config::webhook::Webhook;
 use crate::config::{self, Fault, Faults, Loaded, Sources};
 
 /// A role with a configuration.
@@ -19,6 +20,8 @@ pub(super) enum Role {
     Peak,
     /// The per-pod proxy.
     Sidecar,
+    /// The admission webhook.
+    Webhook,
 }
 
 /// What a checked configuration has to say, whatever the role.
@@ -29,13 +32,14 @@ pub(super) struct Checked {
 }
 
 impl Role {
-    const ALL: &[Self] = &[Self::Node, Self::Peak, Self::Sidecar];
+    const ALL: &[Self] = &[Self::Node, Self::Peak, Self::Sidecar, Self::Webhook];
 
     pub(super) fn command(self) -> &'static str {
         match self {
             Self::Node => <NodeAgent as config::Role>::COMMAND,
             Self::Peak => <Peak as config::Role>::COMMAND,
             Self::Sidecar => <Sidecar as config::Role>::COMMAND,
+            Self::Webhook => <Webhook as config::Role>::COMMAND,
         }
     }
 
@@ -62,6 +66,7 @@ impl Role {
             Self::Node => config::describe::<NodeAgent>(),
             Self::Peak => config::describe::<Peak>(),
             Self::Sidecar => config::describe::<Sidecar>(),
+            Self::Webhook => config::describe::<Webhook>(),
         };
         keys.into_iter().map(|key| key.key).filter(|key| !key.contains(['.', '['])).collect()
     }
@@ -71,6 +76,7 @@ impl Role {
             Self::Node => config::read::<NodeAgent>(sources).map(checked),
             Self::Peak => config::read::<Peak>(sources).map(checked),
             Self::Sidecar => config::read::<Sidecar>(sources).map(checked),
+            Self::Webhook => config::read::<Webhook>(sources).map(checked),
         }
     }
 
@@ -79,6 +85,7 @@ impl Role {
             Self::Node => config::schema::<NodeAgent>(),
             Self::Peak => config::schema::<Peak>(),
             Self::Sidecar => config::schema::<Sidecar>(),
+            Self::Webhook => config::schema::<Webhook>(),
         }
     }
 
@@ -87,6 +94,7 @@ impl Role {
             Self::Node => config::reference::<NodeAgent>(),
             Self::Peak => config::reference::<Peak>(),
             Self::Sidecar => config::reference::<Sidecar>(),
+            Self::Webhook => config::reference::<Webhook>(),
         }
     }
 }
