@@ -11,6 +11,7 @@ mod completion;
 mod inject;
 mod manifests;
 mod output;
+mod record;
 mod role;
 mod schema;
 mod ssa;
@@ -40,6 +41,8 @@ enum Command {
     Node(crate::node::Args),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
+    /// Look at and change the records of Peak's registry.
+    Record(record::Args),
     /// Print what a configuration may hold: JSON Schema, or the manual's reference.
     Schema(schema::Args),
     /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
@@ -68,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Inject(args) => inject::inject(&args),
         Command::Node(args) => crate::node::run(args),
         Command::Peak(args) => crate::peak::run(args),
+        Command::Record(args) => record::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),
