@@ -176,7 +176,7 @@ async fn tell(
 ) -> AgentError {
     let handshake = async {
         match first_octets(tcp).await {
-            Ok(First::Tls(hello)) if hello.offers(PROTOCOL) => tls.accept(hello).await.ok(),
+            Ok(First::Tls(hello)) if hello.offers(PROTOCOL) => tls.accept(hello, PROTOCOL).await.ok(),
             Ok(_) | Err(_) => None,
         }
     };
