@@ -33,24 +33,13 @@ fn ports<const N: usize>() -> [u16; N] {
     std::array::from_fn(|at| held[at].local_addr().unwrap().port())
 }
 
-/// Where a node runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    /// Its address.
-    pub(crate) host: Ipv6Addr,
-    /// The network namespace that has it; none: the test's own.
-    pub(crate) namespace: Option<&'a str>,
-}
-
-impl Place<'_> {
-    /// Beside the test.
-    pub(crate) const HERE: Self = Self { host: Ipv6Addr::LOCALHOST, namespace: None };
+fn at(port: u16) -> SocketAddr {
+    (Ipv6Addr::LOCALHOST, port).into()
 }
 
 /// A node; killed when dropped.
 pub(crate) struct Node {
     process: Option<Child>,
-    namespace: Option<String>,
     config: PathBuf,
     pub(crate) dns: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -63,41 +52,26 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn new(
-        folder: &Path,
-        number: usize,
-        reads: &str,
-        place: Place<'_>,
-        join: Option<SocketAddr>,
-    ) -> (Self, SocketAddr) {
-        let [dns, raft, admin, metrics] = ports().map(|port| SocketAddr::from((place.host, port)));
-        let join = join.map_or(String::new(), |first| format!("  join: [\"{first}\"]\n"));
+    fn new(folder: &Path, number: usize, reads: &str, join: Option<u16>) -> (Self, u16) {
+        let [dns, raft, admin, metrics] = ports();
+        let join = join.map_or(String::new(), |port| format!("  join: [\"[::1]:{port}\"]\n"));
         let text = format!(
-            "listen: \"{dns}\"\nworkers: 1\nstate: {state}\nzones:\n  - name: shop.peak\n    file: {zone}\n    \
-             replicated: true\n    reads: {reads}\n    allow_update: [{{ prefix: \"::/0\" }}]\ncluster:\n  \
-             listen: \"{raft}\"\n{join}  tls: {{ authorities: ca.pem, certificate: node.pem, key: node.key }}\n\
-             admin: {{ listen: \"{admin}\", metrics: \"{metrics}\" }}\n",
+            "listen: \"[::1]:{dns}\"\nworkers: 1\nstate: {state}\nzones:\n  - name: shop.peak\n    file: {zone}\n    \
+             replicated: true\n    reads: {reads}\n    allow_update: [{{ prefix: \"::1/128\" }}]\ncluster:\n  \
+             listen: \"[::1]:{raft}\"\n{join}  tls: {{ authorities: ca.pem, certificate: node.pem, key: node.key }}\n\
+             admin: {{ listen: \"[::1]:{admin}\", metrics: \"[::1]:{metrics}\" }}\n",
             state = folder.join(format!("state{number}")).display(),
             zone = folder.join("shop.zone").display(),
         );
         let config = folder.join(format!("peak{number}.yaml"));
         std::fs::write(&config, text).unwrap();
-        let mut node = Self { process: None, namespace: place.namespace.map(str::to_owned), config, dns, admin };
+        let mut node = Self { process: None, config, dns: at(dns), admin: at(admin) };
         node.start();
         (node, raft)
     }
 
     pub(crate) fn start(&mut self) {
-        let program = env!("CARGO_BIN_EXE_funicular");
-        let mut command = match &self.namespace {
-            // It becomes the program, so that who kills the one kills the other.
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, program]);
-                command
-            }
-            None => Command::new(program),
-        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_funicular"));
         command.args(["peak", "--config"]).arg(&self.config);
         let log = std::fs::File::create(self.config.with_extension("log")).unwrap();
         self.process = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
@@ -109,11 +83,6 @@ impl Node {
             process.kill().unwrap();
             process.wait().unwrap();
         }
-    }
-
-    /// Whether it was started and not killed since.
-    pub(crate) fn is_running(&self) -> bool {
-        self.process.is_some()
     }
 
     pub(crate) fn status(&self) -> Option<Value> {
@@ -154,7 +123,7 @@ impl Node {
 
     /// The same over UDP.
     pub(crate) fn answer_to_datagram(&self, host: &str) -> Option<(Rcode, usize)> {
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
+        let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         let question = Message::query(7, format!("{host}.shop.peak.").parse().unwrap(), Type::AAAA);
         socket.send_to(&question.encode(512), self.dns).ok()?;
@@ -193,17 +162,13 @@ pub(crate) fn leads(node: &Node) -> bool {
 }
 
 pub(crate) fn three(folder: &Path, reads: &str) -> Vec<Node> {
-    three_at(folder, reads, [Place::HERE; 3])
-}
-
-pub(crate) fn three_at(folder: &Path, reads: &str, places: [Place<'_>; 3]) -> Vec<Node> {
     certificates(folder);
     std::fs::write(folder.join("shop.zone"), ZONE).unwrap();
-    let (first, raft) = Node::new(folder, 1, reads, places[0], None);
+    let (first, port) = Node::new(folder, 1, reads, None);
     let mut nodes = vec![first];
     until("the zone begins", &nodes, || nodes[0].answer("ns1") == Some((Rcode::NOERROR, 1)));
     for number in [2, 3] {
-        nodes.push(Node::new(folder, number, reads, places[number - 1], Some(raft)).0);
+        nodes.push(Node::new(folder, number, reads, Some(port)).0);
     }
     until("all three vote", &nodes, || nodes.iter().all(|node| voters(node) == 3));
     nodes

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 
 mod bed;
-mod faults;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};

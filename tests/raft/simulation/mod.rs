@@ -102,7 +102,7 @@ impl World {
             clock: random::clock,
             draw: random::draw,
             cluster,
-            keep: Keep { octets: 6_000, entries: 20 },
+            keep: Keep::default(),
         };
         let (life, wire) = (machine.life, self.wire.clone());
         let store = match Store::open(opening).await {
