@@ -82,8 +82,8 @@ struct SetArgs {
     /// The type: A, AAAA, TXT, ... or TYPEn.
     #[arg(value_name = "TYPE")]
     rtype: String,
-    /// The data of each record, as in a zone file.
-    #[arg(required = true, allow_hyphen_values = true)]
+    /// The data of each record, as in a zone file; behind -- where it begins with a hyphen.
+    #[arg(required = true)]
     data: Vec<String>,
     /// Seconds that answers may be kept. Without, a set keeps its own, and a new one has 300.
     #[arg(long, value_name = "SECONDS")]
@@ -104,7 +104,6 @@ struct RemoveArgs {
     #[arg(value_name = "TYPE", required_unless_present = "all")]
     rtype: Option<String>,
     /// The data; without any, all records of the type.
-    #[arg(allow_hyphen_values = true)]
     data: Vec<String>,
     /// All records of the name, whatever their type.
     #[arg(long, conflicts_with_all = ["rtype", "data", "if_exactly"])]
@@ -324,6 +323,21 @@ mod tests {
         let query = [("name", Some("*.a b".to_owned())), ("type", None), ("strict", Some("true".to_owned()))];
         assert_eq!(path("shop.peak", "/records", query), "/v1/zones/shop.peak/records?name=%2A.a%20b&strict=true");
         assert_eq!(path("a/b", "", [("x", None)]), "/v1/zones/a%2Fb");
+    }
+
+    #[test]
+    fn flags_may_follow_the_data() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line =
+            ["record", "add", "shop.peak", "www", "A", "192.0.2.1", "--ttl", "60", "--if", "192.0.2.2", "--dry-run"];
+        let Command::Add(add) = Line::try_parse_from(line).unwrap().args.command else { panic!("not add") };
+        assert_eq!((add.data, add.ttl), (vec!["192.0.2.1".to_owned()], Some(60)));
+        assert!(add.changing.dry_run && add.conditions.if_exactly == ["192.0.2.2"]);
     }
 
     #[test]
