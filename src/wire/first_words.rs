@@ -36,7 +36,7 @@ pub fn said(octets: &[u8]) -> Words {
     };
     match words.unwrap_or(Words::Nobody) {
         Words::Unfinished if octets.len() >= MOST => Words::Nobody,
-        words => words,
+        words @ (Words::Unfinished | Words::Nobody | Words::Name(_)) => words,
     }
 }
 
