@@ -5,6 +5,8 @@
 
 mod desk;
 mod dns;
+mod exchange;
+mod keys;
 mod ledger;
 mod notify;
 mod peers;
@@ -168,7 +170,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     let log = QueryLog::default();
     let (peers, queue) = Peers::open(peak, &served, &metrics)?;
     let server = Server::start(peak.listen, &served, limits(peak), &tallies, &log, (peers.desk.clone(), queue))?;
-    let ledger = peers.start();
+    let (ledger, keyring) = peers.start();
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
@@ -195,7 +197,10 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             () = stopping.graceful() => Wish::Stop,
         };
         match wish {
-            Wish::Reload => reload(sources, &ledger, served.load().seed(), &reloads).await,
+            Wish::Reload => {
+                keyring.reload();
+                reload(sources, &ledger, served.load().seed(), &reloads).await;
+            }
             Wish::Stop => break,
         }
     }
