@@ -130,7 +130,7 @@ section! {
     /// How much one network (24 bits of IPv4, 56 of IPv6) is sent over UDP, so that the server is no use against those
     /// in whose name others ask. Who shows a cookie of this server is not limited.
     pub struct RateLimit {
-        /// Answers a second of one kind, for each worker. 0: as many as are asked for, which is right where nobody
+        /// Answers a second of one kind. 0: as many as are asked for, which is right where nobody
         /// from outside can ask.
         per_second: u32 = "0",
         /// Every so manieth answer beyond is sent empty with TC, so that true askers come again over TCP; 0: none.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ impl Keyring {
     /// # Errors
     /// The first that does not serve.
     pub(super) fn open(configured: &[peak::Key], registry: &Registry) -> Result<Arc<Self>, KeyError> {
-        let texts = configured.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let texts = texts(configured)?;
         let keys = ArcSwap::from_pointee(keys(configured, &texts)?);
         let reloads = registry.counters("funicular_dns_key_reloads_total", "Keys (TSIG) read again, by outcome.");
         Ok(Arc::new(Self { configured: configured.to_vec(), keys, texts: Mutex::new(texts), reloads }))
@@ -105,7 +105,7 @@ impl Keyring {
     /// Reads the files again, if they hold something else than before.
     pub(super) fn reload(&self) {
         let mut held = self.texts.lock();
-        let outcome = self.configured.iter().map(read).collect::<Result<Vec<_>, _>>().and_then(|texts| {
+        let outcome = texts(&self.configured).and_then(|texts| {
             if *held == texts {
                 return Ok(false);
             }
@@ -153,24 +153,44 @@ impl NamedKey {
     }
 }
 
-fn read(key: &peak::Key) -> Result<String, KeyError> {
-    let secret = |cause| KeyError::Secret { name: key.name.clone(), file: key.secret_file.clone(), cause };
-    std::fs::read_to_string(&key.secret_file).map_err(secret)
+fn texts(configured: &[peak::Key]) -> Result<Vec<String>, KeyError> {
+    configured.iter().map(|key| read(&key.name, &key.secret_file)).collect()
+}
+
+fn read(name: &Name, file: &Path) -> Result<String, KeyError> {
+    let secret = |cause| KeyError::Secret { name: name.clone(), file: file.to_owned(), cause };
+    std::fs::read_to_string(file).map_err(secret)
+}
+
+/// A key on the command line, `[ALGORITHM:]NAME=FILE`.
+///
+/// # Errors
+/// Why it is none, for people.
+pub(super) fn flag(text: &str) -> Result<Arc<Key>, String> {
+    let (head, file) = text.split_once('=').ok_or("expected NAME=FILE, or ALGORITHM:NAME=FILE")?;
+    let (algorithm, name) = head.split_once(':').unwrap_or((Algorithm::Sha256.text(), head));
+    let algorithm = algorithm.parse::<Algorithm>().map_err(|error| error.to_string())?;
+    let name: Name = name.parse().map_err(|error| format!("{name:?} is no domain name: {error}"))?;
+    let file = Path::new(file);
+    let text = read(&name, file).map_err(|error| error.to_string())?;
+    parsed(&name, algorithm, file, &text).map_err(|error| error.to_string())
 }
 
 fn keys(configured: &[peak::Key], texts: &[String]) -> Result<Keys, KeyError> {
-    configured.iter().zip(texts).map(|(key, text)| parsed(key, text)).collect()
+    let key = |(key, text): (&peak::Key, &String)| {
+        let algorithm = match key.algorithm {
+            KeyAlgorithm::Sha256 => Algorithm::Sha256,
+            KeyAlgorithm::Sha384 => Algorithm::Sha384,
+            KeyAlgorithm::Sha512 => Algorithm::Sha512,
+        };
+        parsed(&key.name, algorithm, &key.secret_file, text)
+    };
+    configured.iter().zip(texts).map(key).collect()
 }
 
-fn parsed(key: &peak::Key, text: &str) -> Result<Arc<Key>, KeyError> {
-    let peak::Key { name, algorithm, secret_file: file } = key;
-    let secret =
-        STANDARD.decode(text.trim()).map_err(|_| KeyError::Base64 { name: name.clone(), file: file.clone() })?;
-    let algorithm = match algorithm {
-        KeyAlgorithm::Sha256 => Algorithm::Sha256,
-        KeyAlgorithm::Sha384 => Algorithm::Sha384,
-        KeyAlgorithm::Sha512 => Algorithm::Sha512,
-    };
+fn parsed(name: &Name, algorithm: Algorithm, file: &Path, text: &str) -> Result<Arc<Key>, KeyError> {
+    let base64 = |_| KeyError::Base64 { name: name.clone(), file: file.to_owned() };
+    let secret = STANDARD.decode(text.trim()).map_err(base64)?;
     Key::new(name, algorithm, &secret).map(Arc::new).map_err(|cause| KeyError::Key { name: name.clone(), cause })
 }
 
@@ -216,6 +236,19 @@ mod tests {
         }
         assert_eq!(keyring.reloads.with(&Outcome::Loaded).value(), 1);
         assert_eq!(keyring.reloads.with(&Outcome::Faulty).value(), 2);
+    }
+
+    #[test]
+    fn a_key_on_the_command_line_has_a_name_a_file_and_perhaps_an_algorithm() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, STANDARD.encode([1; 32])).unwrap();
+        let file = file.display();
+        assert_eq!(flag(&format!("k.peak={file}")).unwrap().name().to_string(), "k.peak.");
+        assert!(flag(&format!("hmac-sha512:k.peak={file}")).is_ok());
+        for wrong in [format!("{file}"), format!("hmac-md5:k={file}"), format!("k..peak={file}"), "k=/nowhere".into()] {
+            assert!(flag(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

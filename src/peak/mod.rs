@@ -10,6 +10,7 @@ mod keys;
 mod ledger;
 mod notify;
 mod peers;
+mod rules;
 mod secondary;
 pub mod store;
 mod transfer;
