@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::dns::Served;
 use super::rules;
 use crate::model::Name;
-use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, ZoneWarning, Zones};
+use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, Zones};
 use crate::net::sys::heap;
 use crate::ops::metrics::{Counters, Kind, Registry, labels};
 use crate::wire::dns::zonefile::{self, Located, ZoneFileError};
