@@ -317,5 +317,5 @@ fn more_transfers_than_are_allowed_at_once_are_put_off() {
     let second = || replied(&server, &key(), &transfer, true);
     assert_eq!(second(), Ok(Rcode::SERVFAIL));
     drop(first);
-    until("the place is free", second, |rcode| *rcode == Ok(Rcode::NOERROR));
+    let _ = until("the place is free", second, |rcode| *rcode == Ok(Rcode::NOERROR));
 }
