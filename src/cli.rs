@@ -8,7 +8,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod check;
 mod completion;
-mod output;
 mod role;
 mod schema;
 mod ssa;

@@ -1,14 +1,13 @@
 //! What is answered, over UDP and TCP, and what is put up with.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::io::{BufRead, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 
 use funicular::model::Name;
-use funicular::wire::dns::{Class, Edns, Message, Rcode, Type, zonefile};
+use funicular::wire::dns::{Edns, Message, Type, zonefile};
 
-use crate::bed::{PATIENCE, Peak, SHOP, framed, query, read_framed, udp, with_edns};
+use crate::bed::{PATIENCE, Peak, SHOP, framed, has_soa, option, query, read_framed, udp, with_edns};
 
 #[test]
 fn every_record_of_the_file_is_answered_as_it_stands() {

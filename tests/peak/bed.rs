@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-use funicular::wire::dns::{Edns, EdnsOption, Message, Type};
+use funicular::wire::dns::{Edns, EdnsOption, Message, Rcode, Type};
 
 pub(crate) const SHOP: &str = r#"
 $TTL 3600
@@ -186,4 +186,10 @@ pub(crate) fn with_edns(name: &str, edns: Edns) -> Message {
 
 pub(crate) fn option(code: u16, data: &[u8]) -> EdnsOption {
     EdnsOption { code, data: data.into() }
+}
+
+/// Whether it is a zone's own answer to a question for the SOA record.
+pub(crate) fn has_soa(reply: &Message) -> bool {
+    let answered = reply.answers.iter().any(|record| record.rtype == Type::SOA);
+    reply.header.rcode == Rcode::NOERROR && reply.header.authoritative && answered
 }

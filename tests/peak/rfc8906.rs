@@ -2,17 +2,12 @@
 
 use std::net::UdpSocket;
 
-use funicular::wire::dns::{Edns, Message, Opcode, Rcode, Type};
+use funicular::wire::dns::{Class, Edns, Message, Opcode, Rcode, Type};
 
-use crate::bed::{PATIENCE, Peak, SHOP, option, query, with_edns};
+use crate::bed::{PATIENCE, Peak, SHOP, has_soa, option, query, with_edns};
 
 /// A question of RFC 8906 §8, as octets, and what the reply must be like; no judge: silence.
 type Probe = (&'static str, Vec<u8>, Option<fn(&Message) -> bool>);
-
-fn has_soa(reply: &Message) -> bool {
-    let answered = reply.answers.iter().any(|record| record.rtype == Type::SOA);
-    reply.header.rcode == Rcode::NOERROR && reply.header.authoritative && answered
-}
 
 fn negative(reply: &Message) -> bool {
     reply.answers.is_empty() && reply.authorities.iter().any(|record| record.rtype == Type::SOA)

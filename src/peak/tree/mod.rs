@@ -8,18 +8,17 @@ mod survey;
 mod transfer;
 mod walk;
 
-use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ValueEnum;
 
 use crate::model::Name;
 use crate::net::dns_client::DnsClient;
 use crate::ops::entropy;
+use crate::ops::output::{Format, Output, print};
 use crate::peak::keys;
 use crate::wire::dns::tsig::Key;
 use walk::{Family, Guide};
@@ -55,17 +54,8 @@ pub(super) struct Args {
     /// How long one question may take, in milliseconds.
     #[arg(long = "timeout", value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_ms: u64,
-    /// How to print the answer.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Format {
-    /// For reading.
-    Text,
-    /// For programs.
-    Json,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn server_flag(text: &str) -> Result<SocketAddr, String> {
@@ -97,21 +87,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let zone = runtime.block_on(walk::walk(&guide, &args.name, &args.zones))?;
-    let text = match args.format {
+    let text = match args.output.format {
         Format::Text => draw::text(&zone),
         Format::Json => format!("{:#}\n", draw::to_json(&zone)),
     };
     print(&text).context("cannot print")?;
     Ok(if zone.fault_count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A reader that has seen enough is no failure.
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
 }
 
 #[cfg(test)]
