@@ -7,6 +7,7 @@
 //! | [`slices`] | who decides how many slices a service has, or asks why they move |
 //! | [`ssa`] | who writes another program that computes or checks addresses |
 //! | [`init`] | who prepares a pod's network |
+//! | [`kubernetes`] | who runs it on Kubernetes |
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
@@ -14,6 +15,7 @@
 //! | [`threats`] | who must trust it |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`http`] | who runs HTTP in `header` mode, or calls by content |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -24,8 +26,12 @@ pub mod architecture {}
 pub mod configuration {}
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
+#[doc = include_str!("http.md")]
+pub mod http {}
 #[doc = include_str!("init.md")]
 pub mod init {}
+#[doc = include_str!("kubernetes.md")]
+pub mod kubernetes {}
 #[doc = include_str!("observability.md")]
 pub mod observability {}
 #[doc = include_str!("operations.md")]
