@@ -13,6 +13,7 @@ pub struct Output {
     pub format: Format,
 }
 
+/// The forms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Format {
     /// For reading.

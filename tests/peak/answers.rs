@@ -1,6 +1,6 @@
 //! What is answered, over UDP and TCP, and what is put up with.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 

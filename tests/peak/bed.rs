@@ -96,7 +96,7 @@ impl Peak {
         before(&mut log);
         let line = wait_for(&mut log, "listening address=");
         let addr = line.rsplit_once("address=").unwrap().1.trim().parse().unwrap();
-        Self { process, log, addr, folder: folder }
+        Self { process, log, addr, folder }
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -1,13 +1,13 @@
 //! Its start, its life under an operator's eyes, and its end.
 
-use std::io::{BufRead, Read};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Output;
 
 use funicular::wire::dns::{Edns, Message, Type};
 
-use crate::bed::{Folder, PATIENCE, Peak, SHOP, command, has_soa, option, query, udp, wait_for, with_edns};
+use crate::bed::{Folder, PATIENCE, Peak, SHOP, command, has_soa, option, query, wait_for, with_edns};
 
 #[test]
 fn sighup_serves_the_new_file_and_keeps_the_old_zone_when_it_is_faulty() {
