@@ -273,6 +273,7 @@ fn an_update_signed_with_a_key_that_only_the_primary_knows_goes_on_as_it_came() 
     let guest = Arc::new(Key::new(&name(GUEST), Algorithm::Sha512, OCTETS).unwrap());
     let stranger = Arc::new(Key::new(&name(GUEST), Algorithm::Sha512, OTHER_OCTETS).unwrap());
     let secondary = passing_on(&primary, "{ prefix: 127.0.0.0/8 }");
+    let closed = passing_on(&primary, &format!("{{ key: {KEY} }}"));
     for over_tcp in [false, true] {
         let message = update(&[txt("note.shop.peak.", if over_tcp { "tcp" } else { "udp" })]);
         assert_eq!(replied(&secondary, &guest, &message, over_tcp), Ok(Rcode::NOERROR));
@@ -280,7 +281,6 @@ fn an_update_signed_with_a_key_that_only_the_primary_knows_goes_on_as_it_came() 
         assert_eq!(refused, Err(TsigError::Peer(Rcode::BADVERS)), "BADSIG, as the primary says");
     }
     assert_eq!(primary.serial(), Some(9));
-    let closed = passing_on(&primary, &format!("{{ key: {KEY} }}"));
     let message = update(&[txt("note.shop.peak.", "closed")]);
     assert_eq!(replied(&closed, &guest, &message, false), Err(TsigError::Peer(Rcode::BADKEY)));
 }
