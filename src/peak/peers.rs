@@ -96,7 +96,9 @@ fn server(peak: &Peak, keyring: &Arc<Keyring>, peer: &peak::Peer) -> Peer {
 }
 
 fn holding(zone: &peak::Zone) -> Holding {
-    if !zone.primaries.is_empty() {
+    if zone.replicated {
+        Holding::Replicated
+    } else if !zone.primaries.is_empty() {
         Holding::Transferred
     } else if zone.allow_update.is_empty() {
         Holding::File

@@ -36,15 +36,8 @@ const TYPES: [Type; 14] = [
 const OTHER: &str = "other";
 
 /// Codes counted under their own name.
-const RCODES: [Rcode; 7] = [
-    Rcode::NOERROR,
-    Rcode::FORMERR,
-    Rcode::SERVFAIL,
-    Rcode::NXDOMAIN,
-    Rcode::NOTIMP,
-    Rcode::REFUSED,
-    Rcode::BADVERS,
-];
+const RCODES: [Rcode; 7] =
+    [Rcode::NOERROR, Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NOTIMP, Rcode::REFUSED, Rcode::BADVERS];
 
 const FAMILIES: [&str; 2] = ["1", "2"];
 
