@@ -10,7 +10,6 @@ mod check;
 mod completion;
 mod inject;
 mod manifests;
-mod output;
 mod record;
 mod role;
 mod schema;

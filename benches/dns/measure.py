@@ -10,12 +10,15 @@ import contextlib
 import glob
 import os
 import platform
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import time
 
-from servers import CLIENT_CPU, PROGRAMS, SERVER_CPU, SERVERS, Server, available, pinned
-from zone import write_questions, write_zone
+from servers import CLIENT_CPU, PROGRAMS, SERVER_CPU, SERVERS, UPDATED, Server, available, pinned
+from zone import address, question, update, write_questions, write_zone
 
 WORK = os.environ["WORK"]
 # Sockets, and questions under way on each. Those of TCP are what dnsperf has with 20 connections and 500 in all.
@@ -151,13 +154,49 @@ def large_table(names, options):
     table(f"A zone of {options.large:,} names", ["server", "addresses a name", "start to answer s", "memory MB"], rows)
 
 
+def update_times(server, count):
+    """From sending an update to its acknowledgement, and to the first answer that has it, in milliseconds."""
+    acknowledged, answered = [], []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", server.port))
+        sock.settimeout(5)
+        for number in range(count):
+            ask = question(f"update{number}", "AAAA")[2:]
+            start = time.perf_counter()
+            sock.send(update(f"update{number}", address(number, 1))[2:])
+            if (code := sock.recv(4096)[3] & 15) != 0:
+                raise RuntimeError(f"{server.name} refuses an update with code {code}")
+            acknowledged.append(1e3 * (time.perf_counter() - start))
+            while True:
+                sock.send(ask)
+                if sock.recv(4096)[7] > 0:
+                    break
+            answered.append(1e3 * (time.perf_counter() - start))
+    return acknowledged, answered
+
+
+def update_table(names, options):
+    rows = []
+    for name in (name for name in names if name in UPDATED):
+        zone = f"{WORK}/updated-{name}.zone"
+        shutil.copy(f"{WORK}/small.zone", zone)
+        with Server(name, WORK, zone, pinned(SERVER_CPU), UPDATED) as server:
+            server.wait()
+            acknowledged, answered = update_times(server, options.updates)
+        worst = statistics.quantiles(answered, n=100)[98]
+        rows.append([name, *(f"{it:.2f}" for it in (statistics.median(acknowledged), statistics.median(answered), worst))])
+    columns = ["server", "update -> acknowledged ms", "update -> answer ms", "p99 ms"]
+    table(f"An update of one name among {options.names:,}, medians of {options.updates}", columns, rows)
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/dns/run", description=__doc__)
     parser.add_argument("--servers", default=",".join(SERVERS), help="which, in this order [%(default)s]")
-    parser.add_argument("--tables", default="udp,mix,tcp,instructions,large", help="which [%(default)s]")
+    parser.add_argument("--tables", default="udp,mix,tcp,updates,instructions,large", help="which [%(default)s]")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn [%(default)s]")
     parser.add_argument("--turns", type=int, default=7, help="of which medians are taken [%(default)s]")
     parser.add_argument("--names", type=int, default=40_000, help="in the zone, four addresses each [%(default)s]")
+    parser.add_argument("--updates", type=int, default=300, help="one after another [%(default)s]")
     parser.add_argument("--large", type=int, default=1_000_000, help="names in the large zone [%(default)s]")
     parser.add_argument("--large-addresses", type=int, nargs="+", default=[1, 4], help="of each of them [1 4]")
     return parser.parse_args()
@@ -185,6 +224,8 @@ def main():
                 udp_table("UDP, 80 % addresses, 5 % SRV, 5 % TXT, 10 % NXDOMAIN", with_echo, "mix", options)
             case "tcp":
                 tcp_table(names, options)
+            case "updates":
+                update_table(names, options)
             case "instructions":
                 instruction_table(names)
             case "large":

@@ -115,7 +115,37 @@ def echo(work, _zone, port):
     return [f"{work}/echo", str(port), "112"]
 
 
+def peak_updated(work, zone, port):
+    write(f"{work}/peak.yaml", f"""listen: 127.0.0.1:{port}
+workers: 1
+state: {work}/peak-state
+log: {{ level: warn }}
+zones:
+  - {{ name: {ZONE}, file: "{zone}", allow_update: [{{ prefix: 127.0.0.0/8 }}] }}
+""")
+    return [os.environ["FUNICULAR"], "peak", "--config", f"{work}/peak.yaml"]
+
+
+def knot_updated(work, zone, port):
+    command = knot(work, zone, port)
+    with open(f"{work}/knot.conf") as written:
+        text = written.read()
+    text = text.replace("zone:\n", "acl:\n  - id: local\n    address: 127.0.0.0/8\n    action: update\nzone:\n")
+    write(f"{work}/knot.conf", text.replace("    journal-content: none\n", "    journal-content: changes\n    acl: local\n"))
+    return command
+
+
+def bind_updated(work, zone, port):
+    command = bind(work, zone, port)
+    with open(f"{work}/named.conf") as written:
+        text = written.read()
+    write(f"{work}/named.conf", text.replace("type primary;", "type primary; allow-update { 127.0.0.0/8; };"))
+    return command
+
+
 SERVERS = {"echo": echo, "peak": peak, "nsd": nsd, "knot": knot, "bind": bind, "pdns": pdns}
+# Those that take updates, each kept on its disk before it is acknowledged.
+UPDATED = {"peak": peak_updated, "knot": knot_updated, "bind": bind_updated}
 PROGRAMS = {"nsd": "nsd", "knot": "knotd", "bind": "named", "pdns": "pdns_server"}
 
 
@@ -143,10 +173,10 @@ def free_port():
 class Server:
     """A server that is running: from its start to the end of the `with` block."""
 
-    def __init__(self, name, work, zone, before=()):
+    def __init__(self, name, work, zone, before=(), made=SERVERS):
         self.port = free_port()
         self.name = name
-        command = [*before, *SERVERS[name](work, zone, self.port)]
+        command = [*before, *made[name](work, zone, self.port)]
         self.errors = open(f"{work}/{name}.err", "w")
         self.started = time.monotonic()
         self.process = subprocess.Popen(

@@ -29,10 +29,22 @@ def write_zone(path, names, addresses=ADDRESSES):
             out.write(f't{name} IN TXT "weight={name}" "zone=a"\n')
 
 
+def wire(name):
+    """The name as messages have it."""
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+
 def question(name, kind):
     """The message, after its length as TCP carries it."""
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in f"{name}.{ZONE}".split("."))
-    message = struct.pack(">6H", 0, 0, 1, 0, 0, 0) + labels + struct.pack(">BHH", 0, TYPES[kind], 1)
+    message = struct.pack(">6H", 0, 0, 1, 0, 0, 0) + wire(f"{name}.{ZONE}") + struct.pack(">HH", TYPES[kind], 1)
+    return struct.pack(">H", len(message)) + message
+
+
+def update(name, address):
+    """The message that adds an address (RFC 2136), after its length as TCP carries it."""
+    zone, owner = wire(ZONE), wire(f"{name}.{ZONE}")
+    head = struct.pack(">6H", 0, 5 << 11, 1, 0, 1, 0) + zone + struct.pack(">HH", 6, 1)
+    message = head + owner + struct.pack(">HHIH", TYPES["AAAA"], 1, 30, 16) + address.packed
     return struct.pack(">H", len(message)) + message
 
 

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::output::{Format, Output, print};
 use super::role::{Checked, Role};
 use crate::config::{Fault, Faults, Place, Sources, assignment};
+use crate::ops::output::{Format, Output, print};
 
 /// Flags of `funicular check`.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap_complete::Shell;
 
-use super::output::print;
+use crate::ops::output::print;
 
 /// Flags of `funicular completion`.
 #[derive(Debug, clap::Args)]

@@ -7,8 +7,8 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::manifests;
-use super::output::{Format, Output, print};
 use crate::model::inject::{self, Outcome};
+use crate::ops::output::{Format, Output, print};
 
 /// Flags of `funicular inject`.
 #[derive(Debug, clap::Args)]

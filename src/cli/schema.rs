@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::output::print;
 use super::role::Role;
+use crate::ops::output::print;
 
 /// Flags of `funicular schema`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::manifests;
-use super::output::{Format, Output, print};
 use crate::model::inject::{self, Injection, LABEL, Left, Op, Outcome, Refusal};
+use crate::ops::output::{Format, Output, print};
 
 /// Flags of `funicular why`.
 #[derive(Debug, clap::Args)]

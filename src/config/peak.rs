@@ -35,6 +35,8 @@ section! {
         /// The largest reply over UDP in octets, also for askers that take more: what no network on the way has to cut
         /// into fragments. What is larger is asked again over TCP.
         udp_size: u16 = "1232",
+        /// Zones that may be on their way to other servers at once. Whoever asks for one more is to ask again.
+        transfers: u16 = "64",
         /// How many cores answer. None: all of them.
         workers: Option<u16>,
         /// What the server puts up with over TCP.
@@ -71,6 +73,8 @@ section! {
         allow_transfer: Vec<Allowed>,
         /// Who may change the zone (RFC 2136). None: nobody.
         allow_update: Vec<Allowed>,
+        /// Whose updates are passed on to the primaries (RFC 2136 §6); for zones that have primaries. None: nobody's.
+        forward_update: Vec<Allowed>,
         /// Who besides the primaries may say that the zone has changed (NOTIFY).
         allow_notify: Vec<Allowed>,
     }
@@ -176,7 +180,7 @@ section! {
     /// How much one network (24 bits of IPv4, 56 of IPv6) is sent over UDP, so that the server is no use against those
     /// in whose name others ask. Who shows a cookie of this server is not limited.
     pub struct RateLimit {
-        /// Answers a second of one kind, for each worker. 0: as many as are asked for, which is right where nobody
+        /// Answers a second of one kind. 0: as many as are asked for, which is right where nobody
         /// from outside can ask.
         per_second: u32 = "0",
         /// Every so manieth answer beyond is sent empty with TC, so that true askers come again over TCP; 0: none.
@@ -194,6 +198,9 @@ impl Role for Peak {
         }
         if self.workers.is_some_and(|workers| !(1..=1024).contains(&workers)) {
             check.fault(&["workers"], "it is from 1 to 1024");
+        }
+        if self.transfers == 0 {
+            check.fault(&["transfers"], "it is at least 1; who may transfer a zone is said by allow_transfer");
         }
         if self.tcp.connections == 0 || self.tcp.connections_per_peer == 0 {
             let key = if self.tcp.connections == 0 { "tcp.connections" } else { "tcp.connections_per_peer" };
@@ -260,7 +267,11 @@ impl Zone {
             check.fault(&[&key("file"), &key("primaries")], "a zone has either a file or primaries");
         }
         if !self.primaries.is_empty() && !self.allow_update.is_empty() {
-            check.fault(&[&key("allow_update")], "a zone that has primaries is updated there");
+            let rule = "a zone that has primaries is updated there: forward_update passes updates on";
+            check.fault(&[&key("allow_update")], rule);
+        }
+        if self.primaries.is_empty() && !self.forward_update.is_empty() {
+            check.fault(&[&key("forward_update")], "only a zone that has primaries has its updates passed on");
         }
         if !self.allow_update.is_empty() && peak.state.is_none() {
             let rule = "updates outlive a restart (RFC 2136 §3.5): name a folder for them with state";
@@ -272,6 +283,7 @@ impl Zone {
         for (list, allowed) in [
             ("allow_transfer", &self.allow_transfer),
             ("allow_update", &self.allow_update),
+            ("forward_update", &self.forward_update),
             ("allow_notify", &self.allow_notify),
         ] {
             if allowed.iter().any(|allowed| allowed.key.is_none() && allowed.prefix.is_none()) {

@@ -6,6 +6,7 @@
 //! | [`ready`], [`drain`], [`signals`] | a role's start, its stop, and what asks for either |
 //! | [`metrics`], [`process`] | counters with enforced names; the process's own figures |
 //! | [`logging`], [`access_log`] | the log, and one line per connection in it |
+//! | [`output`] | how people's commands print |
 //! | [`admin`] | the port on which all of this is asked for |
 //!
 //! Nothing here is global: a role makes what it needs and hands it to constructors. Configuration is none of its
@@ -18,6 +19,7 @@ pub mod drain;
 pub mod entropy;
 pub mod logging;
 pub mod metrics;
+pub mod output;
 pub mod process;
 pub mod ready;
 pub mod signals;

@@ -7,10 +7,13 @@ mod api;
 mod cluster;
 mod desk;
 mod dns;
+mod exchange;
+mod keys;
 mod ledger;
 mod notify;
 mod peers;
 mod people;
+mod rules;
 mod secondary;
 pub mod store;
 mod transfer;
@@ -218,7 +221,7 @@ async fn serve(
     let store = cluster::open(peak, around, registry).await?;
     let carriers = (peers.desk.clone(), queue);
     let server = Server::start(peak.listen, &served, limits(peak), &tallies, (&log, &gate), carriers)?;
-    let ledger = peers.start();
+    let (ledger, keyring) = peers.start();
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
@@ -247,6 +250,7 @@ async fn serve(
         };
         match wish {
             Wish::Reload => {
+                keyring.reload();
                 trust();
                 reload(sources, &ledger, served.load().seed(), &reloads).await;
             }

@@ -2,56 +2,30 @@
 //! of ours and for each zone we are secondary of.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 
 use super::desk::counts::Counts;
 use super::desk::policy::Policy;
 use super::desk::{self, Desk, Furnishing, Queue};
 use super::dns::Served;
+use super::exchange::Peer;
+use super::keys::{self, KeyError, Keyring};
 use super::ledger::{Holding, KeepError, Ledger};
 use super::notify;
-use super::secondary::{Primary, Secondary};
-use crate::config::peak::{self, KeyAlgorithm, Peak};
+use super::secondary::Secondary;
+use crate::config::peak::{self, Peak};
 use crate::model::{Name, UnixSeconds};
 use crate::ops::metrics::Registry;
-use crate::wire::dns::tsig::{Algorithm, Key, Keys, TsigError};
 
 /// Why Peak cannot talk with others.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PeersError {
-    /// A key's file.
-    #[error("the secret of the key {name} in {file}: {cause}", file = .file.display())]
-    Secret {
-        /// The key's name.
-        name: Name,
-        /// Its file.
-        file: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// What is in it. The text is not told: it may be a secret with a mistake in it.
-    #[error("the secret of the key {name} in {file} is not base64 and nothing else", file = .file.display())]
-    Base64 {
-        /// The key's name.
-        name: Name,
-        /// Its file.
-        file: PathBuf,
-    },
-    /// A secret that is none.
-    #[error("the key {name}: {cause}")]
-    Key {
-        /// The key's name.
-        name: Name,
-        /// Why.
-        cause: TsigError,
-    },
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// What is kept of a zone.
     #[error(transparent)]
     Keep(#[from] KeepError),
@@ -61,9 +35,10 @@ pub(super) enum PeersError {
 #[derive(Debug)]
 pub(super) struct Peers {
     pub(super) ledger: Arc<Ledger>,
+    keyring: Arc<Keyring>,
     pub(super) desk: Desk,
     secondaries: Vec<(Secondary, Option<UnixSeconds>)>,
-    tells: Vec<(Name, notify::Secondary)>,
+    tells: Vec<(Name, Peer)>,
     counts: Counts,
 }
 
@@ -74,7 +49,7 @@ impl Peers {
     /// # Errors
     /// A key that cannot be read, or a zone's state.
     pub(super) fn open(peak: &Peak, served: &Served, registry: &Registry) -> Result<(Self, Queue), PeersError> {
-        let keys = Arc::new(peak.keys.iter().map(key).collect::<Result<Keys, _>>()?);
+        let keyring = Keyring::open(&peak.keys, registry)?;
         let counts = Counts::new(registry);
         let configured: Vec<(Name, Holding)> =
             peak.zones.iter().map(|zone| (zone.name.clone(), holding(zone))).collect();
@@ -86,45 +61,38 @@ impl Peers {
         let folder = peak.state.as_ref().map(|folder| folder.0.clone());
         let (ledger, confirmed) = Ledger::open(served, &holdings, folder)?;
         let ledger = Arc::new(ledger);
-        let (secondaries, wakers) = secondaries(peak, &keys, &ledger, &counts, &confirmed, served);
-        let tells = tells(peak, &keys);
+        let (secondaries, wakers) = secondaries(peak, &keyring, &ledger, &counts, &confirmed, served);
+        let tells = tells(peak, &keyring);
         let policies = policies(peak);
-        let (desk, queue) =
-            desk::furnish(Furnishing { ledger: Arc::clone(&ledger), keys, policies, wakers, counts: counts.clone() });
-        Ok((Self { ledger, desk, secondaries, tells, counts }, queue))
+        let primaries = secondaries.iter().map(|(it, _)| (it.apex.clone(), it.primaries.clone())).collect();
+        let (desk, queue) = desk::furnish(Furnishing {
+            ledger: Arc::clone(&ledger),
+            keyring: Arc::clone(&keyring),
+            policies,
+            primaries,
+            wakers,
+            counts: counts.clone(),
+            transfers: peak.transfers,
+        });
+        Ok((Self { ledger, keyring, desk, secondaries, tells, counts }, queue))
     }
 
     /// Starts the tasks; they end with the runtime. Gives what reloading needs.
-    pub(super) fn start(self) -> Arc<Ledger> {
+    pub(super) fn start(self) -> (Arc<Ledger>, Arc<Keyring>) {
+        tokio::spawn(keys::watch(Arc::downgrade(&self.keyring)));
         for (secondary, confirmed) in self.secondaries {
             tokio::spawn(secondary.run(confirmed));
         }
         for (apex, secondary) in self.tells {
             tokio::spawn(notify::tell(apex, secondary, Arc::clone(&self.ledger), self.counts.clone()));
         }
-        self.ledger
+        (self.ledger, self.keyring)
     }
 }
 
-fn key(key: &peak::Key) -> Result<Arc<Key>, PeersError> {
-    let peak::Key { name, algorithm, secret_file: file } = key;
-    let text = std::fs::read_to_string(file).map_err(|cause| PeersError::Secret {
-        name: name.clone(),
-        file: file.clone(),
-        cause,
-    })?;
-    let secret =
-        STANDARD.decode(text.trim()).map_err(|_| PeersError::Base64 { name: name.clone(), file: file.clone() })?;
-    let algorithm = match algorithm {
-        KeyAlgorithm::Sha256 => Algorithm::Sha256,
-        KeyAlgorithm::Sha384 => Algorithm::Sha384,
-        KeyAlgorithm::Sha512 => Algorithm::Sha512,
-    };
-    Key::new(name, algorithm, &secret).map(Arc::new).map_err(|cause| PeersError::Key { name: name.clone(), cause })
-}
-
-fn find(keys: &Keys, peer: &peak::Peer) -> Option<Arc<Key>> {
-    peer.key.as_ref().and_then(|name| keys.find(name)).cloned()
+fn server(peak: &Peak, keyring: &Arc<Keyring>, peer: &peak::Peer) -> Peer {
+    let key = peer.key.as_ref().and_then(|name| keyring.named(name));
+    Peer { address: peer.address.0, source: source(peak), key }
 }
 
 fn holding(zone: &peak::Zone) -> Holding {
@@ -157,11 +125,9 @@ fn source(peak: &Peak) -> Option<IpAddr> {
 }
 
 /// Who is told of which zone's changes.
-fn tells(peak: &Peak, keys: &Keys) -> Vec<(Name, notify::Secondary)> {
-    let secondary =
-        |peer: &peak::Peer| notify::Secondary { address: peer.address.0, source: source(peak), key: find(keys, peer) };
+fn tells(peak: &Peak, keyring: &Arc<Keyring>) -> Vec<(Name, Peer)> {
     let of = |zone: &peak::Zone| -> Vec<_> {
-        zone.secondaries.iter().map(|peer| (zone.name.clone(), secondary(peer))).collect()
+        zone.secondaries.iter().map(|peer| (zone.name.clone(), server(peak, keyring, peer))).collect()
     };
     peak.zones.iter().flat_map(of).collect()
 }
@@ -170,7 +136,7 @@ type Wakers = HashMap<Name, mpsc::Sender<()>>;
 
 fn secondaries(
     peak: &Peak,
-    keys: &Keys,
+    keyring: &Arc<Keyring>,
     ledger: &Arc<Ledger>,
     counts: &Counts,
     confirmed: &BTreeMap<String, UnixSeconds>,
@@ -180,11 +146,9 @@ fn secondaries(
     for zone in peak.zones.iter().filter(|zone| !zone.primaries.is_empty()) {
         let (waker, woken) = mpsc::channel(1);
         wakers.insert(zone.name.clone(), waker);
-        let primary =
-            |peer: &peak::Peer| Primary { address: peer.address.0, source: source(peak), key: find(keys, peer) };
         let secondary = Secondary {
             apex: zone.name.clone(),
-            primaries: zone.primaries.iter().map(primary).collect(),
+            primaries: zone.primaries.iter().map(|peer| server(peak, keyring, peer)).collect(),
             ledger: Arc::clone(ledger),
             seed: served.load().seed(),
             counts: counts.clone(),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::dns::Served;
+use super::rules;
 use crate::model::Name;
-use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, ZoneWarning, Zones};
+use crate::model::zone::{Entry, Fault, Loaded, Seed, Zone, ZoneFault, Zones};
 use crate::net::sys::heap;
 use crate::ops::metrics::{Counters, Kind, Registry, labels};
 use crate::wire::dns::zonefile::{self, Located, ZoneFileError};
@@ -93,6 +94,11 @@ pub(super) fn load(source: &ZoneSource, seed: Seed) -> Result<Arc<Zone>, ZoneFau
         .map_err(|errors| failed(errors.into_iter().map(FileFault::Text).collect()))?;
     drop(text);
     let loaded = made(source, seed, &entries, &spots).map_err(failed);
+    if loaded.is_ok() {
+        for (entry, remark) in rules::remarks(&entries) {
+            warn(&source.file, spots.get(entry).copied(), &remark);
+        }
+    }
     drop((entries, spots));
     // Of a large zone the records as they were read take as much as the zone itself.
     heap::trim();
@@ -115,7 +121,7 @@ fn made(source: &ZoneSource, seed: Seed, entries: &[Entry], spots: &[Spot]) -> R
     }
 }
 
-fn warn(file: &Path, spot: Option<Spot>, warning: &ZoneWarning) {
+fn warn(file: &Path, spot: Option<Spot>, warning: &impl fmt::Display) {
     tracing::warn!("{}{}: {warning}", file.display(), place(spot));
 }
 

@@ -9,16 +9,8 @@ use super::bed::{APEX, Peak, judged, text, zone_file};
 
 /// What Zonemaster says about every zone in a laboratory, by tag: addresses for documentation have no owner and no
 /// reverse zone, and a zone without signatures has no keys.
-const OF_THE_LABORATORY: [&str; 8] = [
-    "NAMESERVER_IP_PRIVATE_NETWORK",
-    "NAMESERVERS_IP_WITH_REVERSE",
-    "NO_RESPONSE_PTR_QUERY",
-    "NAMESERVER_IP_WITHOUT_REVERSE",
-    "NEITHER_DNSKEY_NOR_DS",
-    "NO_DNSKEY",
-    "NOT_SIGNED",
-    "ZONE_NOT_SIGNED",
-];
+const OF_THE_LABORATORY: [&str; 4] =
+    ["NAMESERVER_IP_PRIVATE_NETWORK", "NO_RESPONSE_PTR_QUERY", "NEITHER_DNSKEY_NOR_DS", "NOT_SIGNED"];
 
 /// The servers of the zone, as its file has them.
 const SERVERS: [(&str, &str); 4] = [
@@ -69,7 +61,7 @@ fn zonemaster_finds_nothing_worth_a_notice() {
     let said = text(&output);
     let is_finding = |line: &&str| {
         ["NOTICE", "WARNING", "ERROR", "CRITICAL"].iter().any(|level| line.contains(level))
-            && !OF_THE_LABORATORY.iter().any(|tag| line.contains(tag))
+            && !line.split_whitespace().any(|word| OF_THE_LABORATORY.contains(&word))
     };
     let findings: Vec<&str> = said.lines().filter(is_finding).collect();
     assert!(output.status.success() && findings.is_empty(), "{}\nof\n{said}", findings.join("\n"));

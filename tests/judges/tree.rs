@@ -1,7 +1,7 @@
 //! `funicular peak tree` on hierarchies of our own servers, healthy and with each fault.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -64,18 +64,26 @@ impl Hierarchy {
 
     /// The same, with transfers for everybody.
     fn serve_openly(&mut self, last: u8, zones: &[(&str, &str)]) {
-        let mut config = format!("listen: {}\nzones:\n", self.at(last));
+        self.serve_to("{ prefix: 127.0.0.0/8 }", last, zones);
+    }
+
+    /// The same, with transfers for these, one of which may be the holder of the key `walker`.
+    fn serve_to(&mut self, allowed: &str, last: u8, zones: &[(&str, &str)]) {
+        std::fs::write(self.key(), "d2Fsa2VyLXdhbGtlci13YWxrZXItd2Fsa2VyLTEyMzQ=").unwrap();
+        let keys = format!("keys: [{{ name: walker, secret_file: \"{}\" }}]", self.key().display());
+        let mut config = format!("listen: {}\n{keys}\nzones:\n", self.at(last));
         for (name, text) in zones {
             let file = self.folder.path().join(format!("{last}-{name}"));
             std::fs::write(&file, text.replace("IP", &self.network)).unwrap();
-            config += &format!(
-                "  - name: {name}\n    file: \"{}\"\n    allow_transfer: [{{ prefix: 127.0.0.0/8 }}]\n",
-                file.display()
-            );
+            config += &format!("  - name: {name}\n    file: \"{}\"\n    allow_transfer: [{allowed}]\n", file.display());
         }
         let file = self.folder.path().join(format!("{last}.yaml"));
         std::fs::write(&file, config).unwrap();
         self.servers.push(Peak::started(command(&["--config", file.to_str().unwrap()])).unwrap());
+    }
+
+    fn key(&self) -> PathBuf {
+        self.folder.path().join("walker")
     }
 
     fn at(&self, last: u8) -> SocketAddr {
@@ -176,6 +184,19 @@ fn where_transfers_are_allowed_every_zone_is_found() {
     let said = text(&output);
     assert!(said.contains("│   └── deep.east.shop.peak.\n") && said.ends_with("\n4 zones, no faults\n"), "{said}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn where_a_key_may_transfer_its_holder_finds_every_zone() {
+    let mut hierarchy = Hierarchy::new();
+    for last in [1, 2] {
+        hierarchy.serve_to("{ key: walker }", last, &[("shop.peak", SHOP.split("east NS").next().unwrap())]);
+    }
+    let told = |arguments: &[&str]| text(&hierarchy.tree(&[&["shop.peak"], arguments].concat()));
+    let key = format!("walker={}", hierarchy.key().display());
+    let (with, without) = (told(&["--key", &key]), told(&[]));
+    assert!(with.ends_with("1 zone, no faults\n") && with != without, "{with}\nand without the key\n{without}");
+    assert!(told(&["--key", "walker=/nowhere"]).is_empty());
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const SECRET: &str = "c3VtbWl0LXN1bW1pdC1zdW1taXQtc3VtbWl0LTEyMzQ=";
 pub(crate) const WRONG_SECRET: &str = "d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3JvbmctMTI=";
 pub(crate) const KEY: &str = "summit.shop.peak";
+/// A key that some servers know and others do not; its secret is [`SECRET`] as well.
+pub(crate) const GUEST: &str = "guest.shop.peak";
 
 pub(crate) const SHOP: &str = r#"
 $TTL 3600
@@ -164,6 +166,12 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Ends it as a power failure would.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
@@ -190,10 +198,15 @@ pub(crate) fn peak(address: SocketAddrV4, zones: &str) -> Server {
     peak_in(address, zones, folder, Some(own))
 }
 
-/// The same, in a folder that is there already.
+/// The same, in a folder that is there already; where a file `guest` lies in it, that is the secret of a second key.
 pub(crate) fn peak_in(address: SocketAddrV4, zones: &str, folder: PathBuf, own: Option<tempfile::TempDir>) -> Server {
+    let guest = if folder.join("guest").exists() {
+        format!(", {{ name: {GUEST}, algorithm: hmac-sha512, secret_file: guest }}")
+    } else {
+        String::new()
+    };
     let config = format!(
-        "listen: {address}\nworkers: 1\nstate: {state}\nkeys: [{{ name: {KEY}, secret_file: key }}]\n\
+        "listen: {address}\nworkers: 1\nstate: {state}\nkeys: [{{ name: {KEY}, secret_file: key }}{guest}]\n\
          rate_limit: {{ per_second: 0 }}\nzones:\n{zones}",
         state = folder.join("state").display()
     );

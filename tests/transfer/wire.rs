@@ -9,10 +9,11 @@ use funicular::model::UnixSeconds;
 use funicular::wire::dns::tsig::{Algorithm, Asking, Key, TsigError};
 use funicular::wire::dns::{Class, Message, Opcode, Rcode, Record, Type};
 
-use crate::programs::{KEY, PATIENCE, Server, address, name, peak};
+use crate::programs::{GUEST, KEY, PATIENCE, SECRET, SHOP, Server, WRONG_SECRET, address, name, peak, peak_in, until};
 
-/// The octets of [`crate::programs::SECRET`].
+/// The octets of [`SECRET`] and of [`WRONG_SECRET`].
 const OCTETS: &[u8] = b"summit-summit-summit-summit-1234";
+const OTHER_OCTETS: &[u8] = b"wrong-wrong-wrong-wrong-wrong-12";
 
 pub(crate) fn txt(owner: &str, text: &str) -> Record {
     Record::new(name(owner), Type::TXT, 60, [&[text.len() as u8], text.as_bytes()].concat())
@@ -36,9 +37,34 @@ fn update(changes: &[Record]) -> Message {
 }
 
 fn signed(message: &Message, at: UnixSeconds) -> (Vec<u8>, Asking) {
+    signed_with(&key(), message, at)
+}
+
+fn signed_with(key: &Arc<Key>, message: &Message, at: UnixSeconds) -> (Vec<u8>, Asking) {
     let mut octets = message.encode(65_535);
-    let asking = Asking::sign(&key(), &mut octets, at);
+    let asking = Asking::sign(key, &mut octets, at);
     (octets, asking)
+}
+
+/// What is replied to a message that is signed with this key, over UDP or TCP.
+fn replied(server: &Server, key: &Arc<Key>, message: &Message, over_tcp: bool) -> Result<Rcode, TsigError> {
+    let (octets, mut asking) = signed_with(key, message, now());
+    let reply = if over_tcp {
+        let mut stream = connected(server);
+        stream.write_all(&framed(&octets)).unwrap();
+        read(&mut stream)
+    } else {
+        server.exchange_octets(&octets).unwrap()
+    };
+    let reply = Message::parse(&asking.verify(&reply, now())?).unwrap();
+    assert_eq!((reply.header.id, reply.header.opcode), (message.header.id, message.header.opcode));
+    Ok(reply.header.rcode)
+}
+
+fn connected(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 pub(crate) fn signed_update(changes: &[Record]) -> Vec<u8> {
@@ -205,4 +231,91 @@ fn a_notice_is_answered_only_for_zones_that_come_from_elsewhere() {
     assert!(reply.header.rcode == Rcode::NOERROR && reply.header.authoritative && reply.answers.is_empty());
     let closed = peak(address(), &zones.replace("127.0.0.1/32", "192.0.2.0/24"));
     assert_eq!(closed.exchange(&notice.encode(512)).unwrap().header.rcode, Rcode::REFUSED);
+}
+
+/// A secondary of `primary` with these lines about who may have updates passed on.
+fn passing_on(primary: &Server, allowed: &str) -> Server {
+    let zones = format!(
+        "  - name: shop.peak\n    primaries: [{{ address: \"{}\", key: {KEY} }}]\n    forward_update: [{allowed}]\n",
+        primary.address
+    );
+    let secondary = peak(address(), &zones);
+    secondary.until_serial(7);
+    secondary
+}
+
+#[test]
+fn a_secondary_passes_updates_on_and_signs_what_became_of_them() {
+    let primary = server();
+    let secondary = passing_on(&primary, &format!("{{ key: {KEY} }}"));
+    for (over_tcp, text, serial) in [(false, "datagram", 8), (true, "stream", 9)] {
+        let message = update(&[txt("note.shop.peak.", text)]);
+        assert_eq!(replied(&secondary, &key(), &message, over_tcp), Ok(Rcode::NOERROR));
+        assert_eq!((primary.serial(), primary.txt("note.shop.peak.").contains(&text.to_owned())), (Some(serial), true));
+    }
+    let outside = update(&[txt("note.example.", "x")]);
+    assert_eq!(replied(&secondary, &key(), &outside, false), Ok(Rcode::NOTZONE), "the primary's own answer");
+    let unsigned = secondary.exchange(&update(&[txt("note.shop.peak.", "x")]).encode(512)).unwrap();
+    assert_eq!(unsigned.header.rcode, Rcode::REFUSED);
+    drop(primary);
+    let message = update(&[txt("note.shop.peak.", "late")]);
+    assert_eq!(replied(&secondary, &key(), &message, false), Ok(Rcode::SERVFAIL));
+}
+
+#[test]
+fn an_update_signed_with_a_key_that_only_the_primary_knows_goes_on_as_it_came() {
+    let own = tempfile::tempdir().unwrap();
+    for (file, text) in [("shop.zone", SHOP), ("key", SECRET), ("guest", SECRET)] {
+        std::fs::write(own.path().join(file), text).unwrap();
+    }
+    let zone = ZONE.replace("allow_update: [{ key: summit", "allow_update: [{ key: guest");
+    let primary = peak_in(address(), &zone, own.path().to_owned(), None);
+    let guest = Arc::new(Key::new(&name(GUEST), Algorithm::Sha512, OCTETS).unwrap());
+    let stranger = Arc::new(Key::new(&name(GUEST), Algorithm::Sha512, OTHER_OCTETS).unwrap());
+    let secondary = passing_on(&primary, "{ prefix: 127.0.0.0/8 }");
+    let closed = passing_on(&primary, &format!("{{ key: {KEY} }}"));
+    for over_tcp in [false, true] {
+        let message = update(&[txt("note.shop.peak.", if over_tcp { "tcp" } else { "udp" })]);
+        assert_eq!(replied(&secondary, &guest, &message, over_tcp), Ok(Rcode::NOERROR));
+        let refused = replied(&secondary, &stranger, &message, over_tcp);
+        assert_eq!(refused, Err(TsigError::Peer(Rcode::BADVERS)), "BADSIG, as the primary says");
+    }
+    assert_eq!(primary.serial(), Some(9));
+    let message = update(&[txt("note.shop.peak.", "closed")]);
+    assert_eq!(replied(&closed, &guest, &message, false), Err(TsigError::Peer(Rcode::BADKEY)));
+}
+
+#[test]
+fn a_key_whose_file_changes_counts_as_it_is_now_with_a_signal_or_without() {
+    let server = server();
+    let other = Arc::new(Key::new(&name(KEY), Algorithm::Sha256, OTHER_OCTETS).unwrap());
+    let question = Message::query(5, name("shop.peak."), Type::SOA);
+    let holds = |key: &Arc<Key>| replied(&server, key, &question, false) == Ok(Rcode::NOERROR);
+    assert!(holds(&key()) && !holds(&other));
+    std::fs::write(server.folder.join("key"), WRONG_SECRET).unwrap();
+    server.signal("-HUP");
+    until("the other secret is read", || holds(&other), |holds| *holds);
+    assert!(!holds(&key()));
+    std::fs::write(server.folder.join("key"), SECRET).unwrap();
+    until("the first secret is read", || holds(&key()), |holds| *holds);
+    assert!(!holds(&other));
+}
+
+#[test]
+fn more_transfers_than_are_allowed_at_once_are_put_off() {
+    let own = tempfile::tempdir().unwrap();
+    // More than sockets take when nobody reads.
+    let filler: String = (0..60_000).map(|number| format!("n{number} TXT \"{}\"\n", "x".repeat(200))).collect();
+    std::fs::write(own.path().join("shop.zone"), format!("{SHOP}{filler}")).unwrap();
+    std::fs::write(own.path().join("key"), SECRET).unwrap();
+    let server = peak_in(address(), &format!("{ZONE}transfers: 1\n"), own.path().to_owned(), None);
+    let (request, mut asking) = signed(&Message::query(3, name("shop.peak."), Type::AXFR), now());
+    let mut first = connected(&server);
+    first.write_all(&framed(&request)).unwrap();
+    assert_eq!(Message::parse(&asking.verify(&read(&mut first), now()).unwrap()).unwrap().header.rcode, Rcode::NOERROR);
+    let transfer = Message::query(4, name("shop.peak."), Type::AXFR);
+    let second = || replied(&server, &key(), &transfer, true);
+    assert_eq!(second(), Ok(Rcode::SERVFAIL));
+    drop(first);
+    let _ = until("the place is free", second, |rcode| *rcode == Ok(Rcode::NOERROR));
 }

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{Format, Output, print};
+use crate::ops::output::{Format, Output, print};
 use crate::wire::api::{Batch, Change, Changes, Outcome, Records, Require};
 use connection::{Peak, Server};
 

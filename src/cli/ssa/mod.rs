@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
 use crate::ops::entropy;
+use crate::ops::output::{Format, Output};
 
 mod given;
 mod picture;
@@ -68,21 +69,6 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-}
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Output {
-    /// How to print the answer.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Format {
-    /// For reading, at 80 columns.
-    Text,
-    /// For programs.
-    Json,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {

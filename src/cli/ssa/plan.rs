@@ -8,9 +8,9 @@ use ipnet::Ipv6Net;
 use serde_json::{Value, json};
 
 use super::given::UsageError;
-use super::{Format, Output, report};
-use crate::cli::output;
+use super::report;
 use crate::model::ssa::plan::{self, Budget, Demand, Ownership, PodId};
+use crate::ops::output::{self, Format, Output};
 
 mod plot;
 

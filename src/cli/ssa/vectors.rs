@@ -10,11 +10,11 @@ use ipnet::Ipv6Net;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Format;
 use super::given::{UsageError, octets};
 use super::report::print_json;
 use crate::model::UnixSeconds;
 use crate::model::ssa::{AplItem, ComputeError, Inputs, Known, Rule, Secret, Space, Wrong};
+use crate::ops::output::Format;
 
 #[derive(Deserialize)]
 struct Vectors {

@@ -22,27 +22,35 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub(super) use thread::{Queue, start};
 
+use super::exchange::Peer;
+use super::keys::Keyring;
 use super::ledger::{Change, Ledger, Outcome, Unmade};
 use super::store::Store;
 use super::transfer::out::{self, Outgoing};
 use super::update;
+use super::update::forward::{Form as Passed, Forward};
 use crate::model::Name;
 use crate::model::UnixSeconds;
 use crate::model::registry::{Applied, Command, Op, Refused, ZoneUpdate};
 use crate::model::zone::{Update, UpdateError};
 use crate::net::udp_batch::Origin;
+use crate::ops::clock;
 use crate::ops::metrics::{Label as _, Reason};
-use crate::wire::dns::tsig::{Keys, Received, Session};
+use crate::wire::dns::tsig::{Received, Refused as NotSigned, Session, TsigError};
 use crate::wire::dns::{Class, Message, Opcode, Rcode, Type, WireError};
 use counts::{Counts, Direction, Ended, Form};
 use policy::{Caller, Policy};
 
 /// Requests that may wait for the desk.
 const QUEUE: usize = 1024;
+
+/// Updates that may be on their way to primaries at once.
+const FORWARDS: usize = 64;
 
 /// How long a strict question may wait for the leader; its asker waits longer (RFC 1035 §4.2.1 speaks of seconds).
 const STRICT: Duration = Duration::from_secs(1);
@@ -65,6 +73,8 @@ pub(super) enum Job {
     Datagram { origin: Origin, peer: SocketAddr, octets: Vec<u8> },
     /// An update that came over TCP and was found in order.
     Update { apex: Name, update: Update, done: oneshot::Sender<Outcome> },
+    /// A reply that took its time.
+    Reply { origin: Origin, octets: Vec<u8> },
     /// An update of the registry that came over UDP, made or not.
     Made { origin: Origin, pending: Box<Pending>, outcome: Outcome },
     /// A question for a zone that is answered strictly, which came over UDP; whether the node is not behind.
@@ -81,7 +91,23 @@ pub(super) enum Handled {
     /// An update to be made.
     Update(Box<Pending>),
     /// A zone to be sent.
-    Transfer(Box<Outgoing>),
+    Transfer(Box<Granted>),
+    /// An update to be passed on.
+    Forward(Box<Passing>),
+}
+
+/// A transfer that has its place among those under way.
+#[derive(Debug)]
+pub(super) struct Granted {
+    outgoing: Outgoing,
+    _place: OwnedSemaphorePermit,
+}
+
+/// An update that has its place among those being passed on.
+#[derive(Debug)]
+pub(super) struct Passing {
+    forward: Forward,
+    _place: OwnedSemaphorePermit,
 }
 
 /// An update that may be made, and what its reply needs.
@@ -101,8 +127,15 @@ pub(super) struct Desk(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ledger: Arc<Ledger>,
-    keys: Arc<Keys>,
+    keyring: Arc<Keyring>,
     policies: HashMap<Name, Policy>,
+    /// Who has the zones that we are secondary of.
+    primaries: HashMap<Name, Vec<Peer>>,
+    /// Places for zones that are being sent, and for updates that are being passed on.
+    transfers: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
+    /// What waits for others on behalf of the desk's thread.
+    runtime: Handle,
     /// Wakes the task that looks after a secondary zone.
     wakers: HashMap<Name, mpsc::Sender<()>>,
     counts: Counts,
@@ -193,11 +226,12 @@ impl Desk {
     /// The connection's.
     pub(super) async fn send(
         &self,
-        outgoing: Outgoing,
+        granted: Granted,
         stream: &mut TcpStream,
         peer: SocketAddr,
         idle: Duration,
     ) -> io::Result<()> {
+        let Granted { outgoing, _place } = granted;
         let form = match outgoing.form {
             out::Form::Soa => Form::Soa,
             out::Form::Differences => Form::Differences,
@@ -219,6 +253,23 @@ impl Desk {
         }
     }
 
+    /// Passes an update on; gives the reply.
+    pub(super) async fn forward(passing: Passing) -> Vec<u8> {
+        passing.forward.send(clock::now).await
+    }
+
+    /// The same for an update that came over UDP; its reply waits for the desk's thread.
+    fn forward_datagram(&self, passing: Passing, origin: Origin) {
+        // Held weakly, or the desk would outlive its server.
+        let desk = Arc::downgrade(&self.0);
+        self.0.runtime.spawn(async move {
+            let octets = Self::forward(passing).await;
+            if let Some(inner) = desk.upgrade().filter(|_| !octets.is_empty()) {
+                Self(inner).enqueue(Job::Reply { origin, octets });
+            }
+        });
+    }
+
     fn refuse(&self, reason: &'static str) {
         self.0.counts.refusals.increment(&Reason(reason));
     }
@@ -232,9 +283,12 @@ impl Desk {
         now: UnixSeconds,
         answer: Answer<'_>,
     ) -> Handled {
-        match self.0.keys.receive(octets, now) {
+        match self.0.keyring.now().receive(octets, now) {
             Ok(Received { message, session }) => self.received(&message, session, peer, carrier, now, answer),
             Err(mut refused) => {
+                if let Some(forward) = self.unknown_to_us(octets, peer, &refused) {
+                    return forward;
+                }
                 self.refuse(refused.cause.reason());
                 tracing::info!(%peer, cause = %refused.cause, "a signature was refused");
                 let Some(mut reply) = bare(&refused.message, refused.rcode()) else { return Handled::Silence };
@@ -266,6 +320,30 @@ impl Desk {
             (Opcode::QUERY, _) => case.question(octets, &request, answer),
             _ => case.reply(&request.response(Rcode::NOTIMP)),
         }
+    }
+
+    /// An update that is signed with a key that is none of ours: where somebody at this address may have updates passed
+    /// on, the primary is to say what it thinks of it (RFC 8945 §5.5).
+    fn unknown_to_us(&self, octets: &[u8], peer: SocketAddr, refused: &NotSigned) -> Option<Handled> {
+        if !matches!(refused.cause, TsigError::Key) {
+            return None;
+        }
+        let request = Message::parse(&refused.message).ok().filter(|it| it.header.opcode == Opcode::UPDATE)?;
+        let (apex, class) = update::zone(&request).ok()?;
+        let policy = self.0.policies.get(apex).filter(|_| class == Class::IN)?;
+        let may = policy.may_forward(Caller { peer, key: None });
+        may.then(|| self.pass_on(apex, Passed::AsItCame(octets.to_vec()))).flatten()
+    }
+
+    /// Passes an update on, where there is a place and a primary.
+    fn pass_on(&self, apex: &Name, form: Passed) -> Option<Handled> {
+        let primaries = self.0.primaries.get(apex)?.clone();
+        let Ok(place) = Arc::clone(&self.0.forwards).try_acquire_owned() else {
+            self.refuse("update-forwards-full");
+            return None;
+        };
+        let forward = Forward { apex: apex.clone(), primaries, form };
+        Some(Handled::Forward(Box::new(Passing { forward, _place: place })))
     }
 
     fn malformed(&self, octets: &[u8], session: Option<Session>, error: &WireError, now: UnixSeconds) -> Handled {
@@ -412,6 +490,13 @@ impl Case<'_> {
         let Some(policy) = policies.get(&apex).filter(|_| class == Class::IN) else {
             return self.refuse(&request, Rcode::NOTAUTH, "update-not-auth");
         };
+        if policy.may_forward(self.caller()) {
+            let form = Passed::Ours { request: request.clone(), session: self.session.clone() };
+            return match self.desk.pass_on(&apex, form) {
+                Some(passing) => passing,
+                None => self.reply(&request.response(Rcode::SERVFAIL)),
+            };
+        }
         if !policy.may_update(self.caller()) {
             tracing::info!(zone = %apex, peer = %self.peer, key = ?self.caller().key, "update refused");
             self.desk.0.counts.updates.increment(&Ended::Refused);
@@ -445,11 +530,21 @@ impl Case<'_> {
         };
         let limit = request.edns.as_ref().map_or(LEAST, |edns| usize::from(edns.udp_size).max(LEAST));
         let (signed, carrier) = (self.session.is_some(), self.carrier);
+        let place = match carrier {
+            Carrier::Tcp => Arc::clone(&self.desk.0.transfers).try_acquire_owned().ok(),
+            Carrier::Udp => None,
+        };
+        if carrier == Carrier::Tcp && place.is_none() {
+            tracing::info!(zone = %question.name, peer = %self.peer, "transfer refused, too many are under way");
+            self.desk.0.counts.transfers.increment(&(Direction::Out, form, Ended::Refused));
+            // Not REFUSED: whoever may have the zone is to come again.
+            return self.refuse(&request, Rcode::SERVFAIL, "transfers-full");
+        }
         let outgoing = Outgoing::new(request, self.session, version);
-        match carrier {
-            Carrier::Tcp => Handled::Transfer(Box::new(outgoing)),
+        match (carrier, place) {
+            (Carrier::Tcp, Some(place)) => Handled::Transfer(Box::new(Granted { outgoing, _place: place })),
             // Without a signature anybody can ask in somebody else's name: no more than the SOA.
-            Carrier::Udp => Handled::Reply(outgoing.datagram(if signed { limit } else { LEAST.min(limit) })),
+            _ => Handled::Reply(outgoing.datagram(if signed { limit } else { LEAST.min(limit) })),
         }
     }
 
@@ -487,16 +582,23 @@ impl Case<'_> {
 /// What a desk needs.
 pub(super) struct Furnishing {
     pub(super) ledger: Arc<Ledger>,
-    pub(super) keys: Arc<Keys>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) policies: HashMap<Name, Policy>,
+    pub(super) primaries: HashMap<Name, Vec<Peer>>,
     pub(super) wakers: HashMap<Name, mpsc::Sender<()>>,
     pub(super) counts: Counts,
+    /// Zones that may be on their way at once.
+    pub(super) transfers: u16,
 }
 
-/// Makes the desk, and what [`start`] takes.
+/// Makes the desk, and what [`start`] takes. Needs a tokio runtime to be entered.
 pub(super) fn furnish(furnishing: Furnishing) -> (Desk, Queue) {
-    let Furnishing { ledger, keys, policies, wakers, counts } = furnishing;
+    let Furnishing { ledger, keyring, policies, primaries, wakers, counts, transfers } = furnishing;
     let (queue, waiting) = std::sync::mpsc::sync_channel(QUEUE);
-    let inner = Inner { ledger, keys, policies, wakers, counts, queue, store: OnceLock::new() };
+    let [transfers, forwards] = [usize::from(transfers), FORWARDS].map(|places| Arc::new(Semaphore::new(places)));
+    let runtime = Handle::current();
+    let store = OnceLock::new();
+    let inner =
+        Inner { ledger, keyring, policies, primaries, transfers, forwards, runtime, wakers, counts, queue, store };
     (Desk(Arc::new(inner)), Queue(waiting))
 }

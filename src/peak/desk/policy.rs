@@ -19,6 +19,7 @@ pub(in crate::peak) struct Caller<'a> {
 pub(in crate::peak) struct Policy {
     transfer: Vec<Allowed>,
     update: Vec<Allowed>,
+    forward: Vec<Allowed>,
     notify: Vec<Allowed>,
     /// Whether the zone comes from primaries.
     pub(in crate::peak) secondary: bool,
@@ -33,6 +34,7 @@ impl Policy {
         Self {
             transfer: peers(&zone.secondaries, &zone.allow_transfer),
             update: zone.allow_update.clone(),
+            forward: zone.forward_update.clone(),
             notify: primaries.chain(zone.allow_notify.iter().cloned()).collect(),
             secondary: !zone.primaries.is_empty(),
         }
@@ -44,6 +46,11 @@ impl Policy {
 
     pub(in crate::peak) fn may_update(&self, caller: Caller<'_>) -> bool {
         allows(&self.update, caller)
+    }
+
+    /// Whether an update of the caller's is passed on to the primaries.
+    pub(in crate::peak) fn may_forward(&self, caller: Caller<'_>) -> bool {
+        allows(&self.forward, caller)
     }
 
     pub(in crate::peak) fn may_notify(&self, caller: Caller<'_>) -> bool {
@@ -107,6 +114,7 @@ mod tests {
         let caller = Caller { peer: "[::1]:5".parse().unwrap(), key: None };
         let policy = Policy::default();
         assert!(!policy.may_transfer(caller) && !policy.may_update(caller) && !policy.may_notify(caller));
+        assert!(!policy.may_forward(caller));
         assert!(!allows(&[allowed(None, None)], caller));
     }
 }

@@ -109,6 +109,7 @@ impl Worker {
                             updates.push((pending.apex.clone(), pending.update.clone()));
                             waiting.push(Waiting::Datagram(Box::new((origin, *pending))));
                         }
+                        Handled::Forward(passing) => desk.forward_datagram(*passing, origin),
                         // A transfer goes over TCP.
                         Handled::Silence | Handled::Transfer(_) => {}
                     }
@@ -130,6 +131,7 @@ impl Worker {
                     updates.push((apex, update));
                     waiting.push(Waiting::Connection(done));
                 }
+                Job::Reply { origin, octets } => replies.push((origin, octets)),
             }
         }
         let mut outcomes = if updates.is_empty() { Vec::new() } else { desk.0.ledger.update(&updates) }.into_iter();

@@ -6,14 +6,16 @@
 //! its name, and else a zone's: a flood of random names finds one bucket for all NXDOMAINs of a zone, and one for all
 //! answers of its wildcards.
 //!
-//! Each worker has its own buckets, and a flow's datagrams all reach one worker: who uses many flows gets as many
-//! times the rate as there are workers. A bucket that two kinds fall into goes to the later.
+//! All workers share the buckets, so that the rate is the same however many flows an asker uses. A bucket is one word,
+//! changed in one step. One that two kinds fall into goes to the later.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::UnixSeconds;
 
-/// Buckets of a worker; a power of two. 12 octets each.
+/// Buckets of a server; a power of two. 8 octets each.
 const BUCKETS: usize = 1 << 16;
 
 /// How much is sent, and what becomes of the rest.
@@ -48,48 +50,67 @@ pub(super) enum Kind {
     Refusal,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// What a bucket's word says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Bucket {
-    /// Whose it is: the part of the hash that does not choose the bucket.
-    tag: u32,
-    /// When credit was last given, in seconds.
-    since: u32,
+    /// Whose it is: a part of the hash that does not choose the bucket.
+    tag: u16,
+    /// When credit was last given: the low bits of the second.
+    since: u16,
     /// Answers that may still be sent; below 0, how many went beyond.
     credit: i32,
 }
 
-/// The buckets of one worker.
-#[derive(Debug)]
+impl Bucket {
+    const fn of(word: u64) -> Self {
+        Self { tag: (word >> 48) as u16, since: (word >> 32) as u16, credit: word as i32 }
+    }
+
+    const fn word(self) -> u64 {
+        (self.tag as u64) << 48 | (self.since as u64) << 32 | self.credit as u32 as u64
+    }
+
+    /// After one more answer of the kind with this tag, of which `most` may be sent in a second.
+    fn charged(self, tag: u16, now: u16, most: i32) -> Self {
+        let mut bucket = self;
+        if bucket.tag != tag || bucket.word() == 0 {
+            bucket = Self { tag, since: now, credit: most };
+        }
+        let passed = i32::from(now.wrapping_sub(bucket.since));
+        if passed > 0 {
+            // What went beyond is held against the asker for a second at most.
+            bucket.credit = bucket.credit.max(-most).saturating_add(most.saturating_mul(passed)).min(most);
+            bucket.since = now;
+        }
+        Self { credit: bucket.credit.saturating_sub(1), ..bucket }
+    }
+}
+
+/// The buckets of a server. Clones share them.
+#[derive(Clone, Debug)]
 pub(super) struct RateLimiter {
     limits: RateLimits,
     /// What makes it unpredictable who shares a bucket with whom.
     secret: u64,
-    buckets: Box<[Bucket]>,
+    buckets: Arc<[AtomicU64]>,
+    /// Answers of this worker that went beyond.
     beyond: u32,
 }
 
 impl RateLimiter {
     pub(super) fn new(limits: RateLimits, secret: u64) -> Self {
-        Self { limits, secret, buckets: vec![Bucket::default(); BUCKETS].into(), beyond: 0 }
+        Self { limits, secret, buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), beyond: 0 }
     }
 
     /// Counts an answer of this kind to `peer` and says what is to be done with it.
     pub(super) fn judge(&mut self, peer: IpAddr, kind: Kind, now: UnixSeconds) -> Ruling {
         let hash = mix(mix(self.secret ^ network(peer)) ^ code(kind));
         let most = i32::try_from(self.limits.per_second).unwrap_or(i32::MAX);
-        let bucket = &mut self.buckets[hash as usize % BUCKETS];
-        let (tag, now) = ((hash >> 32) as u32, now.0 as u32);
-        if bucket.tag != tag || bucket.since == 0 {
-            *bucket = Bucket { tag, since: now, credit: most };
-        }
-        let passed = i32::try_from(now.wrapping_sub(bucket.since)).unwrap_or(0);
-        if passed > 0 {
-            // What went beyond is held against the asker for a second at most.
-            bucket.credit = bucket.credit.max(-most).saturating_add(most.saturating_mul(passed)).min(most);
-            bucket.since = now;
-        }
-        bucket.credit = bucket.credit.saturating_sub(1);
-        if bucket.credit >= 0 { Ruling::Send } else { self.beyond() }
+        let bucket = &self.buckets[hash as usize % BUCKETS];
+        let charged = |word| Bucket::of(word).charged((hash >> 48) as u16, now.0 as u16, most);
+        let update = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(charged(word).word()));
+        let (Ok(before) | Err(before)) = update;
+        if charged(before).credit >= 0 { Ruling::Send } else { self.beyond() }
     }
 
     fn beyond(&mut self) -> Ruling {
@@ -180,6 +201,22 @@ mod tests {
         let mut limiter = limiter(0);
         for kind in [Kind::Positive(7), Kind::Positive(8), Kind::Wildcard(7), Kind::Negative(7), Kind::Referral(7)] {
             assert_eq!(counted(&mut limiter, "192.0.2.1", kind, 11, 0), [10, 0, 1], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn workers_share_the_rate() {
+        let mut one = limiter(0);
+        let mut other = one.clone();
+        assert_eq!(counted(&mut one, "192.0.2.1", Kind::Refusal, 6, 0), [6, 0, 0]);
+        assert_eq!(counted(&mut other, "192.0.2.1", Kind::Refusal, 6, 0), [4, 0, 2]);
+    }
+
+    #[test]
+    fn a_bucket_s_word_says_what_it_holds() {
+        for credit in [i32::MIN, -1, 0, 1, i32::MAX] {
+            let bucket = Bucket { tag: 0xfedc, since: 0x9876, credit };
+            assert_eq!(Bucket::of(bucket.word()), bucket);
         }
     }
 

@@ -113,9 +113,9 @@ impl Server {
         let responder =
             |proto, rate| Responder::new(&shared, proto, rate, entropy::draw() as u64, tallies.worker(proto));
         server.start_desk(&apart, queue, &sockets[0], responder(Proto::Udp, None), zones)?;
+        let rate = limits.rate.map(|rate| RateLimiter::new(rate, entropy::draw() as u64));
         for socket in sockets {
-            let rate = limits.rate.map(|rate| RateLimiter::new(rate, entropy::draw() as u64));
-            server.start_udp(socket, responder(Proto::Udp, rate), &apart, zones, limits)?;
+            server.start_udp(socket, responder(Proto::Udp, rate.clone()), &apart, zones, limits)?;
             server.start_tcp(&listener, responder(Proto::Tcp, None), &apart, zones)?;
         }
         Ok(server)

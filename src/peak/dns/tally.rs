@@ -11,39 +11,33 @@ use parking_lot::Mutex;
 
 use crate::model::zone::Zone;
 use crate::ops::metrics::{BYTES, Kind, Registry, SECONDS, Samples};
-use crate::wire::dns::Rcode;
+use crate::wire::dns::{Rcode, Type};
 
 /// The zone of requests that belong to none, in CoreDNS's word.
 const NO_ZONE: &str = "dropped";
 
 /// Types counted under their own name; all others are `other`, so that nobody can make the family grow.
-const TYPES: [(u16, &str); 14] = [
-    (1, "A"),
-    (2, "NS"),
-    (5, "CNAME"),
-    (6, "SOA"),
-    (12, "PTR"),
-    (15, "MX"),
-    (16, "TXT"),
-    (28, "AAAA"),
-    (33, "SRV"),
-    (42, "APL"),
-    (43, "DS"),
-    (64, "SVCB"),
-    (65, "HTTPS"),
-    (255, "ANY"),
+const TYPES: [Type; 14] = [
+    Type::A,
+    Type::NS,
+    Type::CNAME,
+    Type::SOA,
+    Type::PTR,
+    Type::MX,
+    Type::TXT,
+    Type::AAAA,
+    Type::SRV,
+    Type::APL,
+    Type::DS,
+    Type::SVCB,
+    Type::HTTPS,
+    Type::ANY,
 ];
 const OTHER: &str = "other";
 
-const RCODES: [(Rcode, &str); 7] = [
-    (Rcode::NOERROR, "NOERROR"),
-    (Rcode::FORMERR, "FORMERR"),
-    (Rcode::SERVFAIL, "SERVFAIL"),
-    (Rcode::NXDOMAIN, "NXDOMAIN"),
-    (Rcode::NOTIMP, "NOTIMP"),
-    (Rcode::REFUSED, "REFUSED"),
-    (Rcode::BADVERS, "BADVERS"),
-];
+/// Codes counted under their own name.
+const RCODES: [Rcode; 7] =
+    [Rcode::NOERROR, Rcode::FORMERR, Rcode::SERVFAIL, Rcode::NXDOMAIN, Rcode::NOTIMP, Rcode::REFUSED, Rcode::BADVERS];
 
 const FAMILIES: [&str; 2] = ["1", "2"];
 
@@ -232,7 +226,7 @@ const RCODE_INDEXES: [u8; 17] = {
     let mut indexes = [RCODES.len() as u8; 17];
     let mut index = 0;
     while index < RCODES.len() {
-        indexes[RCODES[index].0.0 as usize] = index as u8;
+        indexes[RCODES[index].0 as usize] = index as u8;
         index += 1;
     }
     indexes
@@ -242,7 +236,7 @@ const RCODE_INDEXES: [u8; 17] = {
 fn type_index(qtype: u16) -> usize {
     match INDEXES.get(usize::from(qtype)) {
         Some(index) => usize::from(*index),
-        None => TYPES.iter().position(|(number, _)| *number == qtype).unwrap_or(TYPES.len()),
+        None => TYPES.iter().position(|counted| counted.0 == qtype).unwrap_or(TYPES.len()),
     }
 }
 
@@ -360,11 +354,11 @@ impl Tallies {
     }
 
     fn read_requests(&self, server: &str, samples: &mut Samples) {
+        let names: Vec<String> = TYPES.iter().map(ToString::to_string).chain([OTHER.to_owned()]).collect();
         for proto in [Proto::Udp, Proto::Tcp] {
             for (zone, cells) in self.by_zone(proto) {
                 for (family, family_label) in FAMILIES.into_iter().enumerate() {
-                    let names = TYPES.into_iter().map(|(_, name)| name).chain([OTHER]);
-                    for (index, name) in names.enumerate() {
+                    for (index, name) in names.iter().enumerate() {
                         let count: u64 = cells.iter().map(|cells| cells.requests[family][index].read()).sum();
                         if count > 0 {
                             samples.put(&[server, &zone, proto.label(), family_label, name], count as f64);
@@ -376,10 +370,10 @@ impl Tallies {
     }
 
     fn read_responses(&self, server: &str, samples: &mut Samples) {
+        let names: Vec<String> = RCODES.iter().map(ToString::to_string).chain([OTHER.to_owned()]).collect();
         for proto in [Proto::Udp, Proto::Tcp] {
             for (zone, cells) in self.by_zone(proto) {
-                let names = RCODES.into_iter().map(|(_, name)| name).chain([OTHER]);
-                for (index, name) in names.enumerate() {
+                for (index, name) in names.iter().enumerate() {
                     let count: u64 = cells.iter().map(|cells| cells.responses[index].read()).sum();
                     if count > 0 {
                         samples.put(&[server, &zone, proto.label(), name], count as f64);

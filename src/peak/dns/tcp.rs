@@ -246,6 +246,11 @@ impl Connection {
                 let reply = self.apart.make(*pending, clock::now).await;
                 self.write(&reply, idle).await
             }
+            Handled::Forward(passing) => {
+                let reply = Apart::forward(*passing).await;
+                // Without a reply the asker is to find out that there is none.
+                if reply.is_empty() { Err(io::ErrorKind::BrokenPipe.into()) } else { self.write(&reply, idle).await }
+            }
             Handled::Transfer(outgoing) => self.apart.send(*outgoing, &mut self.stream, self.peer, idle).await,
         }
     }

@@ -3,20 +3,18 @@
 //! Each secondary of each zone has a task. A change while a notice is under way begins a new one: only the latest serial
 //! is of interest. A secondary that does not answer is told again, ever more slowly, and then left to its refresh time.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::desk::counts::{Counts, Direction, Ended};
+use super::exchange::{Peer, socket_to};
 use super::ledger::Ledger;
 use crate::model::Name;
-use crate::net::listen;
 use crate::ops::{clock, entropy};
-use crate::wire::dns::tsig::{Asking, Key};
+use crate::wire::dns::tsig::Asking;
 use crate::wire::dns::{Message, Opcode, Rcode, Record, Type};
 
 /// How often a secondary is told (RFC 1996 §3.6 suggests 5).
@@ -29,18 +27,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// A datagram that is no longer than this is a reply to a notice.
 const REPLY: usize = 2048;
 
-/// Someone to tell.
-#[derive(Clone, Debug)]
-pub(super) struct Secondary {
-    pub(super) address: SocketAddr,
-    /// Our own address that it knows us by; none: whatever the route says.
-    pub(super) source: Option<IpAddr>,
-    pub(super) key: Option<Arc<Key>>,
-}
-
 /// Tells one secondary of one zone of its changes, the one at the start among them (RFC 1996 §3.12), until the ledger
 /// is gone.
-pub(super) async fn tell(apex: Name, secondary: Secondary, ledger: Arc<Ledger>, counts: Counts) {
+pub(super) async fn tell(apex: Name, secondary: Peer, ledger: Arc<Ledger>, counts: Counts) {
     let Some(mut news) = ledger.news(&apex) else { return };
     // Only the channel is needed from here on, so that the ledger can go.
     let ledger = Arc::downgrade(&ledger);
@@ -74,7 +63,7 @@ enum Told {
     Overtaken,
 }
 
-async fn told(apex: &Name, secondary: &Secondary, soa: &Record, news: &mut watch::Receiver<u32>) -> Told {
+async fn told(apex: &Name, secondary: &Peer, soa: &Record, news: &mut watch::Receiver<u32>) -> Told {
     let mut wait = FIRST_WAIT;
     for number in 0..ATTEMPTS {
         let attempt = async {
@@ -104,7 +93,7 @@ async fn told(apex: &Name, secondary: &Secondary, soa: &Record, news: &mut watch
 }
 
 /// Sends one notice and waits for its answer.
-async fn attempt(apex: &Name, secondary: &Secondary, soa: &Record) -> std::io::Result<Rcode> {
+async fn attempt(apex: &Name, secondary: &Peer, soa: &Record) -> std::io::Result<Rcode> {
     let id = entropy::draw() as u16;
     let mut notice = Message::query(id, apex.clone(), Type::SOA);
     notice.header.opcode = Opcode::NOTIFY;
@@ -113,7 +102,7 @@ async fn attempt(apex: &Name, secondary: &Secondary, soa: &Record) -> std::io::R
     // Old servers know no EDNS in notices, and nothing here needs it.
     notice.edns = None;
     let mut octets = notice.encode(REPLY);
-    let mut asking = secondary.key.as_ref().map(|key| Asking::sign(key, &mut octets, clock::now()));
+    let mut asking = secondary.key().map(|key| Asking::sign(&key, &mut octets, clock::now()));
     let socket = socket_to(secondary.address, secondary.source)?;
     socket.connect(secondary.address).await?;
     socket.send(&octets).await?;
@@ -129,11 +118,4 @@ async fn attempt(apex: &Name, secondary: &Secondary, soa: &Record) -> std::io::R
             return Ok(message.header.rcode);
         }
     }
-}
-
-/// A socket at a free port of `source`, where that is of the family of `peer`, else of any address.
-pub(super) fn socket_to(peer: SocketAddr, source: Option<IpAddr>) -> std::io::Result<UdpSocket> {
-    let any = if peer.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-    let source = source.filter(|source| source.is_ipv6() == peer.is_ipv6()).unwrap_or(any);
-    listen::udp(SocketAddr::new(source, 0))
 }

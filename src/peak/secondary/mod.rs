@@ -15,7 +15,6 @@
 mod ask;
 mod schedule;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,30 +22,21 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::desk::counts::{Counts, Direction, Ended, Form};
+use super::exchange::Peer;
 use super::ledger::Ledger;
 use super::transfer::collect::Collected;
 use crate::model::zone::{Seed, Zone, serial};
 use crate::model::{Name, UnixSeconds};
 use crate::ops::clock;
 use crate::ops::metrics::Label as _;
-use crate::wire::dns::tsig::Key;
 use ask::AskError;
 use schedule::{Schedule, Times};
-
-/// A server that holds the zone.
-#[derive(Clone, Debug)]
-pub(super) struct Primary {
-    pub(super) address: SocketAddr,
-    /// Our own address that it knows us by; none: whatever the route says.
-    pub(super) source: Option<IpAddr>,
-    pub(super) key: Option<Arc<Key>>,
-}
 
 /// A zone from primaries.
 #[derive(Debug)]
 pub(super) struct Secondary {
     pub(super) apex: Name,
-    pub(super) primaries: Vec<Primary>,
+    pub(super) primaries: Vec<Peer>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) seed: Seed,
     pub(super) counts: Counts,
@@ -117,7 +107,7 @@ impl Secondary {
         }
     }
 
-    async fn refresh_from(&self, primary: &Primary) -> Result<Fresh, AskError> {
+    async fn refresh_from(&self, primary: &Peer) -> Result<Fresh, AskError> {
         let held = self.held();
         let Some(held) = held else { return self.whole(primary).await };
         let latest = ask::serial(primary, &self.apex).await?;
@@ -143,7 +133,7 @@ impl Secondary {
         }
     }
 
-    async fn differences(&self, primary: &Primary, held: &Zone) -> Result<Fresh, AskError> {
+    async fn differences(&self, primary: &Peer, held: &Zone) -> Result<Fresh, AskError> {
         let soa = held.soa();
         let outcome = match ask::transfer(primary, &self.apex, soa.as_ref()).await {
             Ok(collected) => self.take(collected).await,
@@ -153,7 +143,7 @@ impl Secondary {
         outcome
     }
 
-    async fn whole(&self, primary: &Primary) -> Result<Fresh, AskError> {
+    async fn whole(&self, primary: &Peer) -> Result<Fresh, AskError> {
         let outcome = match ask::transfer(primary, &self.apex, None).await {
             Ok(collected) => self.take(collected).await,
             Err(error) => Err(error),

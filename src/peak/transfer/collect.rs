@@ -86,6 +86,7 @@ pub(in crate::peak) struct Collector {
     entries: Vec<Entry>,
     deltas: Vec<Delta>,
     octets: usize,
+    keeps: fn(&Record) -> bool,
 }
 
 fn serial(soa: &Entry) -> Option<u32> {
@@ -97,7 +98,12 @@ impl Collector {
     /// For the replies to the request with this id; `had` is the serial we have, for an IXFR.
     pub(in crate::peak) fn new(apex: Name, id: u16, had: Option<u32>) -> Self {
         let (phase, entries, deltas) = (Phase::Start, Vec::new(), Vec::new());
-        Self { apex, id, had, phase, latest: None, entries, deltas, octets: 0 }
+        Self { apex, id, had, phase, latest: None, entries, deltas, octets: 0, keeps: |_| true }
+    }
+
+    /// Keeps of a whole zone these records alone, and the SOA: for who looks at a zone and does not serve it.
+    pub(in crate::peak) fn keeping(self, keeps: fn(&Record) -> bool) -> Self {
+        Self { keeps, ..self }
     }
 
     /// Takes the next message; whether the transfer is complete.
@@ -137,7 +143,7 @@ impl Collector {
         if self.octets > MOST_OCTETS {
             return Err(CollectError::TooLarge);
         }
-        let is_soa = record.rtype == Type::SOA;
+        let (is_soa, kept) = (record.rtype == Type::SOA, (self.keeps)(&record));
         let entry = Entry { name: record.name, rtype: record.rtype.0, ttl: record.ttl, rdata: record.rdata };
         match self.phase {
             Phase::Start if is_soa => {
@@ -149,12 +155,11 @@ impl Collector {
                 self.begin_delta(entry);
             }
             Phase::Second if is_soa => return self.end(entry),
-            Phase::Second => {
-                self.entries.push(entry);
+            Phase::Whole if is_soa => return self.end(entry),
+            Phase::Second | Phase::Whole => {
+                self.entries.extend(kept.then_some(entry));
                 self.phase = Phase::Whole;
             }
-            Phase::Whole if is_soa => return self.end(entry),
-            Phase::Whole => self.entries.push(entry),
             Phase::Removed if is_soa => {
                 if let Some(delta) = self.deltas.last_mut() {
                     delta.new_soa = entry;
@@ -258,6 +263,13 @@ mod tests {
                 assert_eq!(summary(collected), (vec![], 3), "{had:?} in {size}");
             }
         }
+    }
+
+    #[test]
+    fn of_a_zone_that_is_looked_at_only_what_is_wanted_is_kept() {
+        let mut collector = Collector::new(apex(), 9, None).keeping(|record| record.rdata[..] != [192, 0, 2, 1]);
+        assert_eq!(collector.take(reply(&[soa(7), a(1), a(2), a(1), soa(7)])), Ok(true));
+        assert_eq!(summary(collector.finish()), (vec![], 2));
     }
 
     #[test]

@@ -1,24 +1,26 @@
 //! `funicular peak tree`: the hierarchy of zones below a server, and what is wrong with it.
 //!
 //! Owns the command: its flags, its output, its exit code. It asks as any resolver does, over UDP and TCP, and needs
-//! no right on any server; where a server allows a transfer, it finds every zone.
+//! no right on any server; where a server allows a transfer, to everybody or to a key, it finds every zone.
 
 mod draw;
 mod survey;
 mod transfer;
 mod walk;
 
-use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ValueEnum;
 
 use crate::model::Name;
 use crate::net::dns_client::DnsClient;
 use crate::ops::entropy;
+use crate::ops::output::{Format, Output, print};
+use crate::peak::keys;
+use crate::wire::dns::tsig::Key;
 use walk::{Family, Guide};
 
 /// Where DNS is served.
@@ -45,20 +47,15 @@ pub(super) struct Args {
     /// Ask servers at their IPv6 addresses only.
     #[arg(short = '6')]
     ipv6: bool,
+    /// The key that signs transfers (TSIG): its algorithm, unless that is hmac-sha256, its name, and the file with the
+    /// secret in base64.
+    #[arg(long, value_name = "[ALGORITHM:]NAME=FILE", value_parser = keys::flag)]
+    key: Option<Arc<Key>>,
     /// How long one question may take, in milliseconds.
     #[arg(long = "timeout", value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_ms: u64,
-    /// How to print the answer.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Format {
-    /// For reading.
-    Text,
-    /// For programs.
-    Json,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn server_flag(text: &str) -> Result<SocketAddr, String> {
@@ -86,25 +83,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             (false, false) => None,
         },
         patience: Duration::from_millis(args.timeout_ms),
-        draw: entropy::draw,
+        key: args.key.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let zone = runtime.block_on(walk::walk(&guide, &args.name, &args.zones))?;
-    let text = match args.format {
+    let text = match args.output.format {
         Format::Text => draw::text(&zone),
         Format::Json => format!("{:#}\n", draw::to_json(&zone)),
     };
     print(&text).context("cannot print")?;
     Ok(if zone.fault_count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A reader that has seen enough is no failure.
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
 }
 
 #[cfg(test)]

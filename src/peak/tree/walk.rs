@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::survey::{
 use super::transfer;
 use crate::model::Name;
 use crate::net::dns_client::{AskError, DnsClient};
+use crate::wire::dns::tsig::Key;
 use crate::wire::dns::{Class, Message, Question, Rcode, Type};
 
 /// Zones that are walked at most.
@@ -40,8 +42,8 @@ pub(super) struct Guide {
     pub(super) family: Option<Family>,
     /// For one question, TCP included.
     pub(super) patience: Duration,
-    /// Random numbers, for ids.
-    pub(super) draw: fn() -> u128,
+    /// What signs transfers.
+    pub(super) key: Option<Arc<Key>>,
 }
 
 /// A family of addresses.
@@ -254,8 +256,8 @@ impl Walk<'_> {
     /// The cuts of a zone, asked of those that serve it.
     async fn cuts(&self, serving: &[SocketAddr], apex: &Name) -> (Below, Vec<Delegation>) {
         for server in serving {
-            let id = (self.guide.draw)() as u16;
-            if let Some(cuts) = transfer::cuts(*server, apex, id, self.guide.patience).await {
+            let Guide { key, patience, .. } = self.guide;
+            if let Some(cuts) = transfer::cuts(*server, apex, key.as_ref(), *patience).await {
                 return (Below::Transferred, cuts);
             }
         }

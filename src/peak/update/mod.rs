@@ -3,6 +3,8 @@
 //! The command itself is `model::zone::Update`. What a malformed update has earned is decided here, before anything is
 //! looked up.
 
+pub(super) mod forward;
+
 use crate::model::Name;
 use crate::model::zone::{Change, Entry, Prerequisite, Update, UpdateError};
 use crate::peak::ledger::{Outcome, Unmade};

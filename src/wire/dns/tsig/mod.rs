@@ -10,126 +10,27 @@
 //!  Asking::verify ◄─ more, MAC over the last ──── Session::sign      (transfers, RFC 8945 §5.3.1)
 //! ```
 
+mod key;
+mod record;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
 
-use super::cursor::{HEADER_OCTETS, Reader};
-use super::{Class, Rcode, Type, WireError};
+pub use key::{Algorithm, Key, LEAST_SECRET};
+use record::{Tsig, split};
+
+use super::{Rcode, WireError};
 use crate::model::{Name, UnixSeconds};
 
 /// How far apart the clocks of both sides may be, in seconds (RFC 8945 §10).
 const FUDGE: u16 = 300;
 
-/// The fewest octets of a secret that is no invitation to guess.
-pub const LEAST_SECRET: usize = 16;
-
 /// How many messages of a transfer may come without a signature in a row (RFC 8945 §5.3.1).
 const MOST_UNSIGNED: usize = 99;
-
-/// What computes the signature.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Algorithm {
-    /// `hmac-sha256`.
-    Sha256,
-    /// `hmac-sha384`.
-    Sha384,
-    /// `hmac-sha512`.
-    Sha512,
-}
-
-impl Algorithm {
-    const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
-
-    /// Its name without the final dot (RFC 8945 §6).
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Sha256 => "hmac-sha256",
-            Self::Sha384 => "hmac-sha384",
-            Self::Sha512 => "hmac-sha512",
-        }
-    }
-
-    /// Its name in wire form.
-    fn wire(self) -> Vec<u8> {
-        let text = self.text().as_bytes();
-        [&[text.len() as u8], text, &[0]].concat()
-    }
-
-    fn hmac(self) -> hmac::Algorithm {
-        match self {
-            Self::Sha256 => hmac::HMAC_SHA256,
-            Self::Sha384 => hmac::HMAC_SHA384,
-            Self::Sha512 => hmac::HMAC_SHA512,
-        }
-    }
-
-    /// Octets of a signature.
-    const fn octets(self) -> usize {
-        match self {
-            Self::Sha256 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = TsigError;
-
-    fn from_str(text: &str) -> Result<Self, TsigError> {
-        Self::ALL.into_iter().find(|one| one.text().eq_ignore_ascii_case(text)).ok_or(TsigError::Algorithm)
-    }
-}
-
-/// A shared key.
-pub struct Key {
-    /// In lower case, as it is signed (RFC 8945 §4.3.3).
-    name: Name,
-    algorithm: Algorithm,
-    hmac: hmac::Key,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.algorithm)
-    }
-}
-
-impl Key {
-    /// The key `name`.
-    ///
-    /// # Errors
-    /// [`TsigError::Secret`] when the secret is shorter than [`LEAST_SECRET`].
-    pub fn new(name: &Name, algorithm: Algorithm, secret: &[u8]) -> Result<Self, TsigError> {
-        if secret.len() < LEAST_SECRET {
-            return Err(TsigError::Secret);
-        }
-        Ok(Self { name: name.to_lowercase(), algorithm, hmac: hmac::Key::new(algorithm.hmac(), secret) })
-    }
-
-    /// Its name, in lower case.
-    #[must_use]
-    pub fn name(&self) -> &Name {
-        &self.name
-    }
-
-    /// Octets that a signature with this key adds to a message, at most.
-    #[must_use]
-    pub fn octets(&self) -> usize {
-        // Owner, type, class, TTL, length; algorithm, time, fudge, MAC, id, error, time of a BADTIME.
-        self.name.wire().len() + 10 + self.algorithm.wire().len() + 16 + self.algorithm.octets() + 6
-    }
-}
 
 /// Why a message's signature is none, or does not hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -197,134 +98,6 @@ impl TsigError {
     }
 }
 
-/// What a TSIG record says (RFC 8945 §4.2).
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Tsig {
-    key: Name,
-    algorithm: Name,
-    /// Seconds since 1970, 48 bits.
-    time: u64,
-    fudge: u16,
-    mac: Vec<u8>,
-    original_id: u16,
-    code: Rcode,
-    other: Vec<u8>,
-}
-
-impl Tsig {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, TsigError> {
-        let key = reader.name()?;
-        let (_, class, ttl, length) = (reader.u16()?, reader.u16()?, reader.u32()?, reader.u16()?);
-        let mut data = reader.window(usize::from(length))?;
-        let algorithm = data.uncompressed_name()?;
-        let time = u64::from(data.u16()?) << 32 | u64::from(data.u32()?);
-        let fudge = data.u16()?;
-        let mac_octets = usize::from(data.u16()?);
-        let mac = data.take(mac_octets)?.to_vec();
-        let (original_id, code) = (data.u16()?, Rcode(data.u16()?));
-        let other_octets = usize::from(data.u16()?);
-        let other = data.take(other_octets)?.to_vec();
-        if class != Class::ANY.0 || ttl != 0 || !data.is_empty() {
-            return Err(TsigError::Form);
-        }
-        Ok(Self { key, algorithm, time, fudge, mac, original_id, code, other })
-    }
-
-    /// Adds the record to a message that has none.
-    fn append(&self, message: &mut Vec<u8>) {
-        let (time, mac_octets, other_octets) =
-            (self.time.to_be_bytes(), self.mac.len() as u16, self.other.len() as u16);
-        let rdata = [
-            self.algorithm.wire(),
-            &time[2..],
-            &self.fudge.to_be_bytes(),
-            &mac_octets.to_be_bytes(),
-            &self.mac,
-            &self.original_id.to_be_bytes(),
-            &self.code.0.to_be_bytes(),
-            &other_octets.to_be_bytes(),
-            &self.other,
-        ]
-        .concat();
-        message.extend_from_slice(self.key.wire());
-        message.extend_from_slice(&Type::TSIG.0.to_be_bytes());
-        message.extend_from_slice(&Class::ANY.0.to_be_bytes());
-        message.extend_from_slice(&[0; 4]);
-        message.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-        message.extend_from_slice(&rdata);
-        count_additional(message, u16::wrapping_add);
-    }
-
-    /// What is signed besides the message: all of it for a lone message, the times alone for a later one of several
-    /// (RFC 8945 §4.3.3, §5.3.1).
-    fn variables(&self, later: bool) -> Vec<u8> {
-        let time = self.time.to_be_bytes();
-        let timers = [&time[2..], &self.fudge.to_be_bytes()].concat();
-        if later {
-            return timers;
-        }
-        let (key, algorithm) = (self.key.to_lowercase(), self.algorithm.to_lowercase());
-        let mut variables = key.wire().to_vec();
-        variables.extend_from_slice(&Class::ANY.0.to_be_bytes());
-        variables.extend_from_slice(&[0; 4]);
-        variables.extend_from_slice(algorithm.wire());
-        variables.extend_from_slice(&timers);
-        variables.extend_from_slice(&self.code.0.to_be_bytes());
-        variables.extend_from_slice(&(self.other.len() as u16).to_be_bytes());
-        variables.extend_from_slice(&self.other);
-        variables
-    }
-
-    fn check_time(&self, now: UnixSeconds) -> Result<(), TsigError> {
-        let off = now.0.abs_diff(self.time);
-        if off > u64::from(self.fudge) { Err(TsigError::Time { off, fudge: self.fudge }) } else { Ok(()) }
-    }
-}
-
-/// Changes ARCOUNT by one.
-fn count_additional(message: &mut [u8], change: fn(u16, u16) -> u16) {
-    if let Some(count) = message.get_mut(10..HEADER_OCTETS) {
-        let changed = change(u16::from_be_bytes([count[0], count[1]]), 1);
-        count.copy_from_slice(&changed.to_be_bytes());
-    }
-}
-
-/// A message taken apart: without its signature, as it was when it was signed; and the signature.
-fn split(message: &[u8]) -> Result<(Vec<u8>, Option<Tsig>), TsigError> {
-    let mut reader = Reader::new(message);
-    reader.take(4)?;
-    let (questions, answers) = (reader.u16()?, reader.u16()?);
-    let (authorities, additionals) = (reader.u16()?, reader.u16()?);
-    for _ in 0..questions {
-        reader.name()?;
-        reader.take(4)?;
-    }
-    let before = u32::from(answers) + u32::from(authorities);
-    let total = before + u32::from(additionals);
-    for index in 0..total {
-        let start = reader.clone();
-        reader.name()?;
-        let rtype = Type(reader.u16()?);
-        reader.take(6)?;
-        let length = usize::from(reader.u16()?);
-        reader.take(length)?;
-        if rtype != Type::TSIG {
-            continue;
-        }
-        // RFC 8945 §5.2: the last record of the additional section, and the only one of its kind.
-        if index + 1 < total || index < before || !reader.is_empty() {
-            return Err(TsigError::Form);
-        }
-        let at = start.at();
-        let tsig = Tsig::read(&mut start.clone())?;
-        let mut unsigned = message[..at].to_vec();
-        unsigned[..2].copy_from_slice(&tsig.original_id.to_be_bytes());
-        count_additional(&mut unsigned, u16::wrapping_sub);
-        return Ok((unsigned, Some(tsig)));
-    }
-    Ok((message.to_vec(), None))
-}
-
 /// One side of a signed exchange: the key, and the signature that the next one builds on.
 #[derive(Clone)]
 struct Chain {
@@ -350,7 +123,7 @@ impl Chain {
     fn sign(&mut self, message: &mut Vec<u8>, now: UnixSeconds, code: Rcode, other: Vec<u8>) {
         let mut tsig = Tsig {
             key: self.key.name.clone(),
-            algorithm: algorithm_name(self.key.algorithm),
+            algorithm: self.key.algorithm.name(),
             time: now.0,
             fudge: FUDGE,
             mac: Vec::new(),
@@ -379,13 +152,8 @@ impl Chain {
     }
 
     fn fits(&self, tsig: &Tsig) -> bool {
-        self.key.name == tsig.key && algorithm_name(self.key.algorithm) == tsig.algorithm
+        self.key.name == tsig.key && self.key.algorithm.name() == tsig.algorithm
     }
-}
-
-#[allow(clippy::expect_used, reason = "the names are constants, and a test reads them all")]
-fn algorithm_name(algorithm: Algorithm) -> Name {
-    Name::from_wire(&algorithm.wire()).expect("an algorithm's name is a domain name")
 }
 
 /// The keys a server knows.
@@ -566,7 +334,3 @@ impl Asking {
         if self.pending.is_empty() { Ok(()) } else { Err(TsigError::Missing) }
     }
 }
-
-#[cfg(test)]
-#[path = "tsig_tests.rs"]
-mod tests;

@@ -1,7 +1,7 @@
 //! Signatures made, checked and refused.
 
 use super::*;
-use crate::wire::dns::{Edns, Message};
+use crate::wire::dns::{Edns, Message, Type};
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 

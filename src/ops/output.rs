@@ -6,14 +6,16 @@ use clap::ValueEnum;
 
 /// The flag that chooses the form.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct Output {
+pub struct Output {
     /// How to print the answer.
     #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Text)]
-    pub(super) format: Format,
+    /// It.
+    pub format: Format,
 }
 
+/// The forms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// For reading.
     Text,
     /// For programs.
@@ -24,7 +26,7 @@ pub(super) enum Format {
 ///
 /// # Errors
 /// When it could not be written otherwise.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
