@@ -6,6 +6,7 @@
 pub mod connect;
 pub mod copy;
 pub mod dns_client;
+pub mod https;
 pub mod listen;
 pub mod namespace;
 pub mod nft;

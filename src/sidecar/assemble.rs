@@ -1,10 +1,12 @@
-//! From a configuration to a sidecar that listens on everything and serves nothing yet.
+//! From a configuration to a sidecar that listens on everything and serves nothing yet, and from the next configuration
+//! to what connections are carried by from then on.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
@@ -12,9 +14,12 @@ use super::inbound::admit::OwnService;
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
+use super::issuers::Issuers;
 use super::material::{self, MaterialError};
 use super::original::OriginalDst;
-use super::outbound::{Limits, Outbound, Sources};
+use super::outbound::authenticate::Tokens;
+use super::outbound::transport::pool::Pool;
+use super::outbound::{Identity, Limits, Outbound, Sources};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
@@ -22,6 +27,7 @@ use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
 use crate::config::sidecar::{self, InboundService, Sidecar};
 use crate::net::dns_client::{DnsClient, NoSystemServers, system_servers};
 use crate::net::listen;
+use crate::net::tls::ServerTls;
 use crate::ops::entropy;
 use crate::ops::metrics::Registry;
 
@@ -31,10 +37,40 @@ const DNS_PORT: u16 = 53;
 /// A sidecar with all its listeners bound.
 pub(super) struct Assembled {
     pub(super) stub: Stub,
-    pub(super) outbound: (TcpListener, Arc<Outbound>),
-    pub(super) inbound: (TcpListener, Arc<Inbound>),
+    pub(super) listeners: Listeners,
+    pub(super) outbound: Arc<ArcSwap<Outbound>>,
+    pub(super) inbound: Arc<ArcSwap<Inbound>>,
+    pub(super) issuers: Arc<Issuers>,
+    pub(super) lasting: Lasting,
+}
+
+/// Where connections arrive.
+pub(super) struct Listeners {
+    pub(super) outbound: TcpListener,
+    pub(super) inbound: TcpListener,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
+}
+
+/// What lasts from one configuration to the next.
+pub(super) struct Lasting {
+    report: Report,
+    directory: Arc<dyn Directory>,
+    /// The directory of this pod's own services.
+    own: Arc<dyn Directory>,
+    stand_ins: Arc<StandIns>,
+    tunnels: Arc<Pool>,
+    verifier: Arc<Verifier>,
+    /// The sidecar's own ports: nothing is forwarded to them.
+    reserved: BTreeSet<u16>,
+}
+
+/// What is read from files, and read again when they change.
+#[derive(Clone)]
+pub(super) struct Material {
+    pub(super) identity: Option<Identity>,
+    pub(super) server: Option<ServerTls>,
+    pub(super) secrets: Arc<Secrets>,
 }
 
 /// Why a sidecar cannot start. One cause, one variant.
@@ -64,15 +100,72 @@ pub(super) enum AssembleError {
     },
 }
 
+impl Material {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// The first that does not serve.
+    fn read(config: &Sidecar, report: &Report) -> Result<Self, AssembleError> {
+        Ok(Self {
+            identity: config.identity.as_ref().map(|settings| identity(settings, report)).transpose()?.flatten(),
+            server: config.tls.as_ref().map(material::server).transpose()?,
+            secrets: Arc::new(Secrets::from_files(&config.outbound.secrets)?),
+        })
+    }
+}
+
+/// Who this pod is, by what the files hold now.
+pub(super) fn identity(settings: &sidecar::Identity, report: &Report) -> Result<Option<Identity>, MaterialError> {
+    let Some(proof) = material::proof(settings)? else { return Ok(None) };
+    let tokens = Arc::new(Tokens::new(proof, report.clone()));
+    Ok(Some(Identity { tokens, tls: material::authorities(settings)? }))
+}
+
+impl Lasting {
+    /// What the pod's own calls are carried by.
+    pub(super) fn outbound(&self, config: &Sidecar, material: &Material) -> Outbound {
+        Outbound {
+            original: OriginalDst::of_the_kernel(),
+            directory: Arc::clone(&self.directory),
+            stand_ins: Arc::clone(&self.stand_ins),
+            secrets: Arc::clone(&material.secrets),
+            identity: material.identity.clone(),
+            tunnels: Arc::clone(&self.tunnels),
+            sources: Sources::default(),
+            limits: limits(&config.outbound),
+            report: self.report.clone(),
+        }
+    }
+
+    /// What calls to the pod are carried by.
+    pub(super) fn inbound(&self, config: &Sidecar, material: &Material) -> Inbound {
+        Inbound {
+            original: OriginalDst::of_the_kernel(),
+            directory: Arc::clone(&self.own),
+            secrets: Arc::clone(&material.secrets),
+            policy: policy(config.inbound.policy),
+            services: config.inbound.services.iter().map(own_service).collect(),
+            tls: material.server.clone(),
+            verifier: Arc::clone(&self.verifier),
+            handshake_timeout: config.inbound.handshake_timeout,
+            forward: Forward { mark: config.outbound.mark, reserved: self.reserved.clone() },
+            report: self.report.clone(),
+        }
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
+}
+
 /// Reads the files, binds the listeners and puts the parts together.
-pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assembled, AssembleError> {
+pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembled, Material), AssembleError> {
     let report = Report::new(registry);
+    let material = Material::read(config, &report)?;
     let client = DnsClient::new(config.outbound.mark, entropy::draw);
     let resolver = Resolver::new(lookups(&config.dns), client, ResolveMetrics::new(registry));
     let stand_ins = Arc::new(StandIns::new(config.dns.stand_ins.ipv4, config.dns.stand_ins.ipv6)?);
     let directory: Arc<dyn Directory> = Arc::new(resolver.clone());
-    let secrets = Arc::new(Secrets::from_files(&config.outbound.secrets)?);
-
     let parts = Parts {
         resolver,
         stand_ins: Arc::clone(&stand_ins),
@@ -81,48 +174,38 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
         metrics: StubMetrics::new(registry),
     };
     let stub = Stub::bind(config.dns.listen, parts).map_err(refused("dns.listen", config.dns.listen))?;
-    let bind = |key, address| listen::tcp(address).map_err(refused(key, address));
-    let listeners = [
-        bind("outbound.listen", config.outbound.listen)?,
-        bind("inbound.listen", config.inbound.listen)?,
-        bind("admin.listen", config.admin.listen)?,
-        bind("admin.metrics", config.admin.metrics)?,
-    ];
-    let mut reserved: BTreeSet<u16> =
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()).collect();
-    reserved.insert(stub.local_addr().port());
-
-    let outbound = Outbound {
-        original: OriginalDst::of_the_kernel(),
-        directory: Arc::clone(&directory),
+    let listeners = Listeners::bind(config)?;
+    let verifier = Arc::new(Verifier::new(Vec::new(), report.clone()));
+    let issuers = Arc::new(Issuers::new(&config.trust, Arc::clone(&verifier), config.outbound.mark)?);
+    let lasting = Lasting {
+        own: Arc::new(LastKnown::new(Arc::clone(&directory))),
+        directory,
         stand_ins,
-        secrets: Arc::clone(&secrets),
-        identity: config.identity.as_ref().map(|identity| material::identity(identity, &report)).transpose()?,
         tunnels: Arc::new(report.pool()),
-        sources: Sources::default(),
-        limits: limits(&config.outbound),
-        report: report.clone(),
-    };
-    let inbound = Inbound {
-        original: OriginalDst::of_the_kernel(),
-        directory: Arc::new(LastKnown::new(directory)),
-        secrets,
-        policy: policy(config.inbound.policy),
-        services: config.inbound.services.iter().map(own_service).collect(),
-        tls: config.tls.as_ref().map(material::server).transpose()?,
-        verifier: Arc::new(Verifier::new(material::trusted(&config.trust)?, report.clone())),
-        handshake_timeout: config.inbound.handshake_timeout,
-        forward: Forward { mark: config.outbound.mark, reserved },
+        verifier,
+        reserved: listeners.ports().chain([stub.local_addr().port()]).collect(),
         report,
     };
-    let [for_outbound, for_inbound, admin, health] = listeners;
-    Ok(Assembled {
-        stub,
-        outbound: (for_outbound, Arc::new(outbound)),
-        inbound: (for_inbound, Arc::new(inbound)),
-        admin,
-        health,
-    })
+    let outbound = Arc::new(ArcSwap::from_pointee(lasting.outbound(config, &material)));
+    let inbound = Arc::new(ArcSwap::from_pointee(lasting.inbound(config, &material)));
+    Ok((Assembled { stub, listeners, outbound, inbound, issuers, lasting }, material))
+}
+
+impl Listeners {
+    fn bind(config: &Sidecar) -> Result<Self, AssembleError> {
+        let bind = |key, address| listen::tcp(address).map_err(refused(key, address));
+        Ok(Self {
+            outbound: bind("outbound.listen", config.outbound.listen)?,
+            inbound: bind("inbound.listen", config.inbound.listen)?,
+            admin: bind("admin.listen", config.admin.listen)?,
+            health: bind("admin.metrics", config.admin.metrics)?,
+        })
+    }
+
+    fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        let all = [&self.outbound, &self.inbound, &self.admin, &self.health];
+        all.into_iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port())
+    }
 }
 
 fn lookups(dns: &sidecar::Dns) -> Settings {

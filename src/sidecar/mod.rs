@@ -16,14 +16,17 @@
 //! | [`inbound`] | accept, verify, admit, forward |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
+//! | `reload`, `issuers` | what changes while it runs |
 
 mod assemble;
 pub mod directory;
 pub mod inbound;
+mod issuers;
 mod listener;
 mod material;
 pub mod original;
 pub mod outbound;
+mod reload;
 pub mod report;
 pub mod resolve;
 pub mod secrets;
@@ -54,11 +57,15 @@ pub struct Args {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let loaded = config::load::<Sidecar>(&args.config)?;
+    let read = {
+        let path = args.config.clone();
+        move || config::load::<Sidecar>(&path)
+    };
+    let loaded = read()?;
     let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
     process::raise_descriptor_limit();
     let runtime = runtime(args.threads)?;
-    runtime.block_on(serve::serve(loaded, logging))?;
+    runtime.block_on(serve::serve(loaded, Box::new(read), args.config, logging))?;
     // Blocking work that nobody waits for any longer must not hold the end up.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use funicular::model::ssa::{Rule, Space};
 use funicular::model::token::{Algorithm, Claims};
 use funicular::model::{Name, UnixSeconds};
@@ -24,7 +25,7 @@ use funicular::sidecar::inbound::forward::Forward;
 use funicular::sidecar::inbound::verify::Verifier;
 use funicular::sidecar::inbound::{Inbound, Policy};
 use funicular::sidecar::original::OriginalDst;
-use funicular::sidecar::outbound::authenticate::Tokens;
+use funicular::sidecar::outbound::authenticate::{Proof, Signer, Tokens};
 use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
 use funicular::sidecar::outbound::{Identity, Limits, Outbound, Sources};
 use funicular::sidecar::report::Report;
@@ -90,7 +91,7 @@ impl Authority {
 
     pub(crate) fn trusted(&self) -> Vec<TrustedIssuer> {
         let keys = Jwks::parse(to_jwks(&[&self.key]).as_bytes()).unwrap();
-        vec![TrustedIssuer { issuer: ISSUER.into(), keys, algorithms: [Algorithm::EdDsa].into() }]
+        vec![TrustedIssuer::new(ISSUER, keys, &[Algorithm::EdDsa])]
     }
 
     /// A key cannot be copied, so it is read again.
@@ -208,7 +209,8 @@ impl OutboundBed {
         let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
         let stand_ins = Arc::new(StandIns::new(pools.0, pools.1).unwrap());
         let stand_in = stand_ins.assign(&name(SERVICE)).unwrap().1;
-        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), life, report.clone());
+        let signer = Signer { key: authority.key_again(), issuer: ISSUER.into(), subject: WEB.parse().unwrap(), life };
+        let tokens = Arc::new(Tokens::new(Proof::Key(signer), report.clone()));
         let limits = Limits {
             connect_deadline: Duration::from_secs(10),
             attempt_timeout: Duration::from_millis(500),
@@ -231,7 +233,7 @@ impl OutboundBed {
     pub(crate) async fn start(self) -> Running {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
-        tokio::spawn(Arc::new(self.outbound).run(listener, drain.watch()));
+        tokio::spawn(Outbound::run(Arc::new(ArcSwap::from_pointee(self.outbound)), listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
 }
@@ -266,7 +268,7 @@ impl InboundBed {
     pub(crate) async fn start(self) -> Running {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
-        tokio::spawn(Arc::new(self.inbound).run(listener, drain.watch()));
+        tokio::spawn(Inbound::run(Arc::new(ArcSwap::from_pointee(self.inbound)), listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
 }

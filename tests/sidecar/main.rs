@@ -7,4 +7,5 @@ mod inbound;
 mod life;
 mod outbound;
 mod pair;
+mod reload;
 mod tunnel;

@@ -11,10 +11,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::common::{Admin, Log};
 use super::section::{choice, section};
-use super::values::NameServer;
+use super::values::{KeySet, NameServer};
 use super::{Check, Role};
 use crate::model::Name;
-use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
+use crate::model::token::{Algorithm, CallerPattern, TrustDomain, WorkloadId};
 
 section! {
     /// The configuration of `funicular sidecar`.
@@ -49,18 +49,23 @@ impl Role for Sidecar {
 }
 
 section! {
-    /// Who this pod is, and the key that proves it: the sidecar signs a token for each service that it calls.
+    /// Who this pod is, and what proves it: a key with which the sidecar signs a token for each service that it calls
+    /// (`id`, `issuer`, `signing_key`, `key_id`), or a token that something else renews (`token_file`).
     pub struct Identity {
         /// The pod's name: `spiffe://<trust domain>/ns/<namespace>/sa/<account>`; the `sub` of its tokens.
-        id: WorkloadId,
+        id: Option<WorkloadId>,
         /// The `iss` of its tokens: what the services' `trust` lists.
-        issuer: String,
+        issuer: Option<String>,
         /// File with the private key that signs them: PKCS#8 PEM, Ed25519 or P-256.
-        signing_key: PathBuf,
+        signing_key: Option<PathBuf>,
         /// The `kid` of that key in the issuer's key set.
-        key_id: String,
+        key_id: Option<String>,
         /// How long a token is good for; it is renewed before half of that is over.
         token_life: Duration = "300s",
+        /// File with a token that is sent as it is to every service, and read again whenever it changes: a Kubernetes
+        /// projected service account token. Whoever receives it can show it to others of its audience, so signing is
+        /// better where there is a key.
+        token_file: Option<PathBuf>,
         /// File with the certificates (PEM) of the authorities that vouch for the services' names.
         ca: PathBuf,
     }
@@ -81,10 +86,21 @@ section! {
     pub struct Trust {
         /// The `iss` of its tokens, compared octet for octet.
         issuer: String,
-        /// File with its public keys, a JSON Web Key Set (RFC 7517 §5).
-        jwks: PathBuf,
+        /// Its public keys, a JSON Web Key Set (RFC 7517 §5): a file, or an `https://` address that is asked again every
+        /// five minutes and when a token names an unknown key. Keys that were had are kept while it cannot be had.
+        jwks: KeySet,
+        /// File with the certificates (PEM) of the authorities that vouch for the server of `jwks`. Required with an
+        /// `https://` address.
+        jwks_ca: Option<PathBuf>,
+        /// File with a bearer token for the server of `jwks`, where it wants one.
+        jwks_token: Option<PathBuf>,
         /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
         algorithms: Vec<Algorithm> = "[EdDSA]",
+        /// What its tokens' `aud` must hold in place of the service's name: for tokens that are not made for one service.
+        audience: Option<String>,
+        /// The issuer is a Kubernetes cluster, and this trust domain stands for it: `system:serviceaccount:NS:ACCOUNT` is
+        /// `spiffe://<this>/ns/NS/sa/ACCOUNT`.
+        kubernetes: Option<TrustDomain>,
     }
 }
 

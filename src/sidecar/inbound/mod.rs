@@ -20,6 +20,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
@@ -220,13 +221,13 @@ impl Entered {
 }
 
 impl Inbound {
-    /// Accepts connections until told to take nothing new.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+    /// Accepts connections until told to take nothing new. Each is carried as `settings` are when it arrives.
+    pub async fn run(settings: Arc<ArcSwap<Self>>, listener: TcpListener, watch: Watch) {
         let mut graceful = watch.clone();
         let stop = async move { graceful.graceful().await };
-        let report = self.report.clone();
+        let report = settings.load().report.clone();
         listener::accept(listener, Direction::Inbound, &report, stop, |tcp, client| {
-            tokio::spawn(Arc::clone(&self).carry(tcp, client, watch.clone()));
+            tokio::spawn(settings.load_full().carry(tcp, client, watch.clone()));
         })
         .await;
     }

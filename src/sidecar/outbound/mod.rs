@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -60,10 +61,10 @@ pub struct Limits {
 }
 
 /// Who this pod is to the services it calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
-    /// Signs the tokens.
-    pub tokens: Tokens,
+    /// Its tokens.
+    pub tokens: Arc<Tokens>,
     /// Whom to believe that a server is the service.
     pub tls: ClientTls,
 }
@@ -158,21 +159,24 @@ impl Outbound {
     /// Accepts connections of the application until everything is to end.
     ///
     /// A graceful stop does not stop it: an application that is finishing its work still makes calls.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+    ///
+    /// Each connection is carried as `settings` are when it arrives.
+    pub async fn run(settings: Arc<ArcSwap<Self>>, listener: TcpListener, watch: Watch) {
         let mut forced = watch.clone();
-        let report = self.report.clone();
+        let first = settings.load_full();
+        let report = first.report.clone();
         let accepting = listener::accept(
             listener,
             Direction::Outbound,
             &report,
             async move { forced.forced().await },
             |app, client| {
-                tokio::spawn(Arc::clone(&self).carry(app, client, watch.clone()));
+                tokio::spawn(settings.load_full().carry(app, client, watch.clone()));
             },
         );
         tokio::select! {
             () = accepting => {}
-            () = self.tunnels.look_after() => {}
+            () = first.tunnels.look_after() => {}
         }
     }
 
