@@ -3,9 +3,12 @@
 //! Owns the name's one form in this crate: the uncompressed wire form (RFC 1035 §3.1), case kept, compared without
 //! case (RFC 4343). Invariant: 1 to 255 octets, labels of 1 to 63 octets, the root label last.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A fully qualified domain name in wire form.
 ///
@@ -229,6 +232,20 @@ impl fmt::Display for Name {
     }
 }
 
+impl Serialize for Name {
+    /// The wire form, as one string of octets.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let octets = <&[u8]>::deserialize(deserializer)?;
+        Self::from_wire(octets).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -243,6 +260,20 @@ impl PartialEq for Name {
 }
 
 impl Eq for Name {}
+
+impl Ord for Name {
+    /// By the octets of the wire form without case; not the order of DNSSEC.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let lower = |name: &Self| name.0.to_ascii_lowercase();
+        lower(self).cmp(&lower(other))
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {

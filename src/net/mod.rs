@@ -3,6 +3,7 @@
 //! Owns every system call that has no safe wrapper elsewhere (`sys`), every netlink socket ([`nft`], [`routes`])
 //! and every namespace ([`namespace`]). Decides nothing about services: roles say what they want, this does it.
 
+pub mod agent;
 pub mod connect;
 pub mod copy;
 pub mod dns_client;
@@ -16,3 +17,4 @@ pub(crate) mod sys;
 pub mod tls;
 pub mod tunnel;
 pub mod udp_batch;
+pub mod vanished;

@@ -2,12 +2,18 @@
 
 use std::time::UNIX_EPOCH;
 
-use crate::model::UnixSeconds;
+use crate::model::{UnixMillis, UnixSeconds};
 
 /// Wall-clock time in whole seconds; 0 before 1970.
 #[must_use]
-#[allow(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> UnixSeconds {
+    UnixSeconds(millis().0 / 1000)
+}
+
+/// Wall-clock time in whole milliseconds; 0 before 1970.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn millis() -> UnixMillis {
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixSeconds(since.map_or(0, |elapsed| elapsed.as_secs()))
+    UnixMillis(since.map_or(0, |elapsed| elapsed.as_millis() as u64))
 }

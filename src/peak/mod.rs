@@ -9,6 +9,7 @@ mod ledger;
 mod notify;
 mod peers;
 mod secondary;
+pub mod store;
 mod transfer;
 mod tree;
 mod update;

@@ -3,28 +3,33 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
-use super::inbound::admit::OwnService;
+use super::inbound::admit::{OwnService, Probes};
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
 use super::issuers::Issuers;
 use super::material::{self, MaterialError};
+use super::memory::Memory;
 use super::original::OriginalDst;
 use super::outbound::authenticate::Tokens;
+use super::outbound::health::Health;
+use super::outbound::retries::Retries;
 use super::outbound::transport::pool::Pool;
 use super::outbound::{Identity, Limits, Outbound, Sources};
+use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
 use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
 use crate::config::sidecar::{self, InboundService, Sidecar};
+use crate::model::Name;
 use crate::net::dns_client::{DnsClient, NoSystemServers, system_servers};
 use crate::net::listen;
 use crate::net::tls::ServerTls;
@@ -33,6 +38,9 @@ use crate::ops::metrics::Registry;
 
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
+
+/// The bounds of counts that every configuration gives its own.
+const UNSET: Bounds = Bounds { open: 0, pending: 0 };
 
 /// A sidecar with all its listeners bound.
 pub(super) struct Assembled {
@@ -47,6 +55,7 @@ pub(super) struct Assembled {
 /// Where connections arrive.
 pub(super) struct Listeners {
     pub(super) outbound: TcpListener,
+    pub(super) explicit: Option<TcpListener>,
     pub(super) inbound: TcpListener,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
@@ -60,7 +69,13 @@ pub(super) struct Lasting {
     own: Arc<dyn Directory>,
     stand_ins: Arc<StandIns>,
     tunnels: Arc<Pool>,
+    health: Arc<Health>,
+    retries: Arc<Retries>,
+    circuits: Quota<Name>,
     verifier: Arc<Verifier>,
+    callers: Quota<IpAddr>,
+    handshakes: Quota<()>,
+    pub(super) memory: Arc<Memory>,
     /// The sidecar's own ports: nothing is forwarded to them.
     reserved: BTreeSet<u16>,
 }
@@ -124,6 +139,7 @@ pub(super) fn identity(settings: &sidecar::Identity, report: &Report) -> Result<
 impl Lasting {
     /// What the pod's own calls are carried by.
     pub(super) fn outbound(&self, config: &Sidecar, material: &Material) -> Outbound {
+        let limits = &config.outbound.limits;
         Outbound {
             original: OriginalDst::of_the_kernel(),
             directory: Arc::clone(&self.directory),
@@ -132,13 +148,21 @@ impl Lasting {
             identity: material.identity.clone(),
             tunnels: Arc::clone(&self.tunnels),
             sources: Sources::default(),
-            limits: limits(&config.outbound),
+            health: Arc::clone(&self.health),
+            retries: Arc::clone(&self.retries),
+            circuits: self.circuits.within(Bounds { open: limits.connections, pending: limits.pending }),
+            reserved: self.reserved.clone(),
+            memory: Arc::clone(&self.memory),
+            limits: connecting(&config.outbound),
             report: self.report.clone(),
         }
     }
 
     /// What calls to the pod are carried by.
     pub(super) fn inbound(&self, config: &Sidecar, material: &Material) -> Inbound {
+        let sidecar::Inbound { limits, probes, .. } = &config.inbound;
+        let of_source = Bounds { open: limits.connections_per_source, pending: limits.handshakes_per_source };
+        let of_all = Bounds { open: limits.handshakes, pending: limits.handshakes };
         Inbound {
             original: OriginalDst::of_the_kernel(),
             directory: Arc::clone(&self.own),
@@ -148,6 +172,10 @@ impl Lasting {
             tls: material.server.clone(),
             verifier: Arc::clone(&self.verifier),
             handshake_timeout: config.inbound.handshake_timeout,
+            sources: self.callers.within(of_source),
+            handshakes: self.handshakes.within(of_all),
+            probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
+            memory: Arc::clone(&self.memory),
             forward: Forward { mark: config.outbound.mark, reserved: self.reserved.clone() },
             report: self.report.clone(),
         }
@@ -182,7 +210,13 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembl
         directory,
         stand_ins,
         tunnels: Arc::new(report.pool()),
+        health: Arc::default(),
+        retries: Arc::default(),
+        circuits: Quota::new(UNSET),
         verifier,
+        callers: Quota::new(UNSET),
+        handshakes: Quota::new(UNSET),
+        memory: Arc::new(Memory::new(config.memory.0)),
         reserved: listeners.ports().chain([stub.local_addr().port()]).collect(),
         report,
     };
@@ -196,6 +230,7 @@ impl Listeners {
         let bind = |key, address| listen::tcp(address).map_err(refused(key, address));
         Ok(Self {
             outbound: bind("outbound.listen", config.outbound.listen)?,
+            explicit: config.outbound.explicit.map(|address| bind("outbound.explicit", address)).transpose()?,
             inbound: bind("inbound.listen", config.inbound.listen)?,
             admin: bind("admin.listen", config.admin.listen)?,
             health: bind("admin.metrics", config.admin.metrics)?,
@@ -203,8 +238,12 @@ impl Listeners {
     }
 
     fn ports(&self) -> impl Iterator<Item = u16> + '_ {
-        let all = [&self.outbound, &self.inbound, &self.admin, &self.health];
-        all.into_iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port())
+        let always = [&self.outbound, &self.inbound, &self.admin, &self.health];
+        always
+            .into_iter()
+            .chain(&self.explicit)
+            .filter_map(|listener| listener.local_addr().ok())
+            .map(|address| address.port())
     }
 }
 
@@ -224,9 +263,10 @@ fn upstream(dns: &sidecar::Dns) -> Result<Vec<SocketAddr>, NoSystemServers> {
     }
 }
 
-fn limits(outbound: &sidecar::Outbound) -> Limits {
+fn connecting(outbound: &sidecar::Outbound) -> Limits {
     Limits {
         connect_deadline: outbound.connect_deadline,
+        attempt_delay: outbound.attempt_delay,
         attempt_timeout: outbound.attempt_timeout,
         mark: outbound.mark,
     }
@@ -241,7 +281,12 @@ fn policy(policy: sidecar::Policy) -> Policy {
 }
 
 fn own_service(service: &InboundService) -> OwnService {
-    OwnService { name: service.name.clone(), callers: service.callers.clone(), ports: service.ports.clone() }
+    OwnService {
+        name: service.name.clone(),
+        callers: service.callers.clone(),
+        ports: service.ports.clone(),
+        proxy_header: service.proxy_header.iter().copied().collect(),
+    }
 }
 
 fn refused(key: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> AssembleError {

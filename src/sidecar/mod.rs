@@ -14,6 +14,8 @@
 //! | [`resolve`] | what Peak says |
 //! | [`outbound`] | intercept, recognise, pick, authenticate, transport |
 //! | [`inbound`] | accept, verify, admit, forward |
+//! | [`memory`] | how much memory may be in use before peers have to wait |
+//! | [`quota`] | how many connections may be under way for one service, or from one host |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 //! | `reload`, `issuers` | what changes while it runs |
@@ -24,8 +26,10 @@ pub mod inbound;
 mod issuers;
 mod listener;
 mod material;
+pub mod memory;
 pub mod original;
 pub mod outbound;
+pub mod quota;
 mod reload;
 pub mod report;
 pub mod resolve;

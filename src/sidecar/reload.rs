@@ -206,6 +206,8 @@ fn waiting(before: &Sidecar, after: &Sidecar) -> impl Iterator<Item = &'static s
         ("dns.stand_ins", before.dns.stand_ins != after.dns.stand_ins),
         ("outbound.listen", before.outbound.listen != after.outbound.listen),
         ("inbound.listen", before.inbound.listen != after.inbound.listen),
+        ("outbound.explicit", before.outbound.explicit != after.outbound.explicit),
+        ("memory", before.memory != after.memory),
         ("admin", before.admin != after.admin),
         ("log.format", before.log.format != after.log.format),
     ];

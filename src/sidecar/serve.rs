@@ -78,6 +78,10 @@ pub(super) async fn serve(
     let shown = shown(&stop, &registry, &loaded, &logging);
     let mut tasks = begin(listeners, (&outbound, &inbound), &stop, shown);
     tasks.spawn(stub.serve());
+    tasks.spawn({
+        let memory = Arc::clone(&lasting.memory);
+        async move { memory.look_after().await }
+    });
     listening.done();
     tasks.spawn(learn(inbound.load_full(), rules));
     tasks.spawn({
@@ -119,6 +123,9 @@ fn begin(
     (for_us, for_all): (Routes, Routes),
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    if let Some(explicit) = listeners.explicit {
+        tasks.spawn(Outbound::run_explicit(Arc::clone(outbound), explicit, stop.outbound.watch()));
+    }
     tasks.spawn(Outbound::run(Arc::clone(outbound), listeners.outbound, stop.outbound.watch()));
     tasks.spawn(Inbound::run(Arc::clone(inbound), listeners.inbound, stop.inbound.watch()));
     tasks.spawn(async { match admin::serve(listeners.admin, for_us, Audience::Loopback).await {} });
@@ -138,6 +145,7 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
     tracing::info!(
         dns = %assembled.stub.local_addr(),
         outbound = at(&assembled.listeners.outbound),
+        explicit = assembled.listeners.explicit.as_ref().map(at),
         inbound = at(&assembled.listeners.inbound),
         admin = at(&assembled.listeners.admin),
         metrics = at(&assembled.listeners.health),

@@ -1,7 +1,10 @@
 //! Bytes to types and back. Pure: no socket, clock, randomness, log or environment.
 
+pub mod agent;
 pub mod dns;
+pub mod explicit;
 pub mod jwks;
 pub mod jwt;
+pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::key::Key;
 use super::node::Node;
 use super::rrset::{Place, Rrset, RrsetError};
@@ -12,7 +14,7 @@ use super::{Zone, types};
 use crate::model::Name;
 
 /// Why a zone refuses a change. The zone is as it was.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, thiserror::Error, PartialEq, Serialize)]
 pub enum ChangeError {
     /// The name is neither the apex nor below it.
     #[error("{name} is not in the zone {apex}")]

@@ -1,5 +1,7 @@
 //! Making a zone of the records of a zone file or a transfer, all of them at once.
 
+use serde::{Deserialize, Serialize};
+
 use super::change::negative;
 use super::check::{Fault, ZoneFault, check};
 use super::key::{Key, Seed};
@@ -9,7 +11,7 @@ use super::{ChangeError, Zone, types};
 use crate::model::Name;
 
 /// One record to load: class IN, data in uncompressed wire form.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Entry {
     /// The owner.
     pub name: Name,
@@ -18,6 +20,7 @@ pub struct Entry {
     /// The time to live in seconds.
     pub ttl: u32,
     /// The data.
+    #[serde(with = "crate::model::octets")]
     pub rdata: Box<[u8]>,
 }
 

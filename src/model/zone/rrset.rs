@@ -10,6 +10,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::key::{Key, Seed};
 use super::types::{self, Piece};
 use crate::model::Name;
@@ -60,7 +62,7 @@ pub struct Target {
 }
 
 /// Why records make no RRset.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, thiserror::Error, PartialEq, Serialize)]
 pub enum RrsetError {
     /// A set has records.
     #[error("there is no record")]

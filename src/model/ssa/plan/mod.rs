@@ -30,7 +30,7 @@ mod tidy;
 
 pub use demand::{Budget, Demand, Hysteresis, Pod, PodState};
 pub use moves::{Move, Plan, Why};
-pub use ownership::{BadSize, Block, Holding, MOST_SLICES, Ownership, PodId};
+pub use ownership::{BadSize, Block, Holding, MOST_SLICES, Ownership, PodId, blocks_of};
 
 use board::Board;
 use quota::Quotas;

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use serde::{Deserialize, Serialize};
+
 use super::board::Board;
 use super::ownership::blocks_of;
 use super::{Block, Budget, Demand, Ownership, PodId, PodState};
@@ -20,7 +22,7 @@ pub struct Move {
 }
 
 /// Why slices move. In the order in which they do.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Why {
     /// Nobody alive owns them.
     Orphaned,

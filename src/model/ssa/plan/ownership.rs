@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::Move;
 
 /// A pod, by the number its lease has in the registry. Of pods that are otherwise equal, the smaller number is served
 /// first.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct PodId(pub u64);
 
 impl fmt::Display for PodId {
@@ -21,7 +23,7 @@ impl fmt::Display for PodId {
 }
 
 /// 2^`order` slices that are one prefix: the first is a multiple of their number.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Block {
     /// The first slice.
     pub first: u32,
@@ -54,7 +56,7 @@ impl Block {
 }
 
 /// The fewest blocks of at most 2^`largest` slices that make up `range`, in order.
-pub(super) fn blocks_of(range: Range<u32>, largest: u8) -> impl Iterator<Item = Block> {
+pub fn blocks_of(range: Range<u32>, largest: u8) -> impl Iterator<Item = Block> {
     let mut at = range.start;
     std::iter::from_fn(move || {
         let room = range.end.checked_sub(at).filter(|&room| room > 0)?;
@@ -79,7 +81,7 @@ pub struct BadSize {
 }
 
 /// The owner of every slice of a service.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ownership {
     slices: u32,
     slice_bits: u8,
@@ -140,6 +142,22 @@ impl Ownership {
             } else {
                 self.runs.insert(end, after);
             }
+        }
+    }
+
+    /// Whether one owner has all of some slices, or nobody has any of them.
+    #[must_use]
+    pub fn owned_by(&self, slices: Range<u32>, owner: Option<PodId>) -> bool {
+        slices.end <= self.slices
+            && self.owner(slices.start) == owner
+            && self.runs.range(slices.start + 1..slices.end.max(slices.start + 1)).next().is_none()
+    }
+
+    /// Takes away all that a pod has.
+    pub fn clear(&mut self, pod: PodId) {
+        let had: Vec<_> = self.runs().filter(|(_, owner)| *owner == Some(pod)).map(|(range, _)| range).collect();
+        for range in had {
+            self.assign(range, None);
         }
     }
 

@@ -17,8 +17,11 @@ mod tests;
 
 pub use delta::{Delta, DeltaError};
 
-use draft::Draft;
 use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use draft::Draft;
 
 use super::load::Entry;
 use super::node::Node;
@@ -27,7 +30,7 @@ use super::{ChangeError, Zone, serial, types};
 use crate::model::Name;
 
 /// A command to a zone.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Update {
     /// What must hold before anything changes, checked in order.
     pub prerequisites: Vec<Prerequisite>,
@@ -36,7 +39,7 @@ pub struct Update {
 }
 
 /// Something that must hold before a zone is changed (RFC 2136 §2.4).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Prerequisite {
     /// The name has a record; an empty non-terminal has none (RFC 2136 §2.4.4).
     NameInUse(Name),
@@ -58,7 +61,7 @@ pub enum Prerequisite {
 }
 
 /// One change (RFC 2136 §2.5). What asks for the impossible at the apex (no SOA, no NS) is passed over.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Change {
     /// The record is there afterwards, and its whole set has its TTL. An alias replaces an alias, and nothing else; an
     /// SOA record counts only with a newer serial (RFC 2136 §3.4.2.2).
@@ -70,6 +73,7 @@ pub enum Change {
         /// The type.
         rtype: u16,
         /// The data in uncompressed wire form.
+        #[serde(with = "crate::model::octets")]
         rdata: Box<[u8]>,
     },
     /// The name has no records of this type afterwards.
@@ -90,7 +94,7 @@ impl Change {
 }
 
 /// Why a zone refuses an update. The zone is as it was.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, thiserror::Error, PartialEq, Serialize)]
 pub enum UpdateError {
     /// [`Prerequisite::NameInUse`].
     #[error("{0} has no record, and the update requires one")]

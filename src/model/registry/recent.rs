@@ -1,0 +1,75 @@
+//! The memory of requests: what was replied to those that may be made again.
+//!
+//! Bounded in time and in number, by constants that all nodes share: what one node has forgotten, all have.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Reply, RequestId};
+use crate::model::UnixMillis;
+
+/// How long a request is remembered at most, in milliseconds.
+const MEMORY: u64 = 5 * 60 * 1000;
+
+/// How many requests are remembered at most: more than six seconds at 20,000 a second.
+const REQUESTS: usize = 1 << 17;
+
+/// The requests of the last while and their replies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent {
+    replies: BTreeMap<RequestId, Reply>,
+    /// The oldest first.
+    order: VecDeque<(UnixMillis, RequestId)>,
+}
+
+impl Recent {
+    pub(super) fn reply(&self, request: RequestId) -> Option<&Reply> {
+        self.replies.get(&request)
+    }
+
+    /// Adds a request that is not remembered, and forgets what is too old.
+    pub(super) fn remember(&mut self, now: UnixMillis, request: RequestId, reply: Reply) {
+        self.replies.insert(request, reply);
+        self.order.push_back((now, request));
+        while let Some(&(at, oldest)) = self.order.front()
+            && (now.0 - at.0 > MEMORY || self.order.len() > REQUESTS)
+        {
+            self.order.pop_front();
+            self.replies.remove(&oldest);
+        }
+    }
+
+    /// All of them, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (UnixMillis, RequestId, &Reply)> {
+        self.order.iter().filter_map(|(at, request)| Some((*at, *request, self.replies.get(request)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::registry::Applied;
+
+    fn remember(recent: &mut Recent, at: u64, request: u128) {
+        recent.remember(UnixMillis(at), RequestId(request), Ok(Applied::Removed));
+    }
+
+    #[test]
+    fn a_request_is_remembered_for_its_time_and_not_a_millisecond_longer() {
+        let mut recent = Recent::default();
+        remember(&mut recent, 1_000, 1);
+        remember(&mut recent, 1_000 + MEMORY, 2);
+        assert!(recent.reply(RequestId(1)).is_some());
+        remember(&mut recent, 1_001 + MEMORY, 3);
+        assert!(recent.reply(RequestId(1)).is_none() && recent.reply(RequestId(2)).is_some());
+    }
+
+    #[test]
+    fn the_oldest_goes_when_there_is_one_too_many() {
+        let mut recent = Recent::default();
+        for request in 0..=REQUESTS as u128 {
+            remember(&mut recent, 0, request);
+        }
+        assert_eq!((recent.order.len(), recent.replies.len()), (REQUESTS, REQUESTS));
+        assert!(recent.reply(RequestId(0)).is_none() && recent.reply(RequestId(1)).is_some());
+    }
+}
