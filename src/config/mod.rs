@@ -25,6 +25,7 @@ pub mod setting;
 pub mod sidecar;
 mod sources;
 pub mod values;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -207,6 +207,7 @@ fn waiting(before: &Sidecar, after: &Sidecar) -> impl Iterator<Item = &'static s
         ("outbound.listen", before.outbound.listen != after.outbound.listen),
         ("inbound.listen", before.inbound.listen != after.inbound.listen),
         ("outbound.explicit", before.outbound.explicit != after.outbound.explicit),
+        ("probes", before.probes != after.probes),
         ("memory", before.memory != after.memory),
         ("admin", before.admin != after.admin),
         ("log.format", before.log.format != after.log.format),

@@ -19,7 +19,9 @@ use tokio::time::Instant;
 
 use super::assemble::{self, AssembleError, Assembled, Listeners};
 use super::inbound::Inbound;
+use super::inbound::forward::Forward;
 use super::outbound::Outbound;
+use super::probe;
 use super::reload::{Files, Parts, Read, Reload};
 use crate::config::Loaded;
 use crate::config::sidecar::Sidecar;
@@ -75,7 +77,7 @@ pub(super) async fn serve(
 
     let Assembled { stub, listeners, outbound, inbound, issuers, lasting } = assembled;
     let loaded = Arc::new(ArcSwap::from_pointee(loaded));
-    let shown = shown(&stop, &registry, &loaded, &logging);
+    let shown = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
     let mut tasks = begin(listeners, (&outbound, &inbound), &stop, shown);
     tasks.spawn(stub.serve());
     tasks.spawn({
@@ -103,7 +105,9 @@ fn shown(
     registry: &Registry,
     loaded: &Arc<ArcSwap<Loaded<Sidecar>>>,
     logging: &Logging,
+    forward: &Forward,
 ) -> (Routes, Routes) {
+    let health = probe::routes(admin::health(&stop.ready, registry), &loaded.load().value.probes, forward);
     let (asked, loaded) = (Arc::clone(&stop.asked), Arc::clone(loaded));
     let shown = Shown {
         ready: stop.ready.clone(),
@@ -112,7 +116,7 @@ fn shown(
         config: move || loaded.load().effective(),
         drain: move || asked.notify_one(),
     };
-    (admin::routes(shown), admin::health(&stop.ready, registry))
+    (admin::routes(shown), health)
 }
 
 /// Starts everything that takes connections.
