@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
-use super::inbound::admit::{OwnService, Probes};
+use super::inbound::admit::{OwnService, Probes, Told};
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
@@ -21,8 +21,8 @@ use super::original::OriginalDst;
 use super::outbound::authenticate::Tokens;
 use super::outbound::health::Health;
 use super::outbound::retries::Retries;
-use super::outbound::transport::pool::Pool;
-use super::outbound::{Identity, Limits, Outbound, Sources};
+use super::outbound::transport::tunnel::Tunnels;
+use super::outbound::{Identity, Limits, Outbound, Sources, http};
 use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
@@ -68,7 +68,8 @@ pub(super) struct Lasting {
     /// The directory of this pod's own services.
     own: Arc<dyn Directory>,
     stand_ins: Arc<StandIns>,
-    tunnels: Arc<Pool>,
+    tunnels: Arc<Tunnels>,
+    http: Arc<http::Shared>,
     health: Arc<Health>,
     retries: Arc<Retries>,
     circuits: Quota<Name>,
@@ -147,6 +148,7 @@ impl Lasting {
             secrets: Arc::clone(&material.secrets),
             identity: material.identity.clone(),
             tunnels: Arc::clone(&self.tunnels),
+            http: Arc::clone(&self.http),
             sources: Sources::default(),
             health: Arc::clone(&self.health),
             retries: Arc::clone(&self.retries),
@@ -210,6 +212,7 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembl
         directory,
         stand_ins,
         tunnels: Arc::new(report.pool()),
+        http: Arc::new(http::Shared::new(&report)),
         health: Arc::default(),
         retries: Arc::default(),
         circuits: Quota::new(UNSET),
@@ -285,6 +288,7 @@ fn own_service(service: &InboundService) -> OwnService {
         name: service.name.clone(),
         callers: service.callers.clone(),
         ports: service.ports.clone(),
+        told: Told { caller: service.tell_caller, forwarded: service.tell_forwarded },
         proxy_header: service.proxy_header.iter().copied().collect(),
     }
 }

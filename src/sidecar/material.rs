@@ -8,7 +8,7 @@ use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
 use crate::wire::jwks::{Jwks, JwksError};
 use crate::wire::jwt::{BadSigningKey, JwtError, SigningKey};
 
-use super::outbound::transport::{PP2, TUNNEL};
+use super::inbound::PROTOCOLS;
 
 /// Why a file does not serve. Names the file and the cause, never what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub(super) fn authorities(identity: &Identity) -> Result<ClientTls, MaterialErro
 
 /// What proves this pod's services' names.
 pub(super) fn server(tls: &sidecar::Tls) -> Result<ServerTls, MaterialError> {
-    Ok(ServerTls::from_files(&tls.certificate, &tls.key, &[TUNNEL, PP2])?)
+    Ok(ServerTls::from_files(&tls.certificate, &tls.key, &PROTOCOLS)?)
 }
 
 /// The public keys in a file.

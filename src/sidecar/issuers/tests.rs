@@ -141,7 +141,7 @@ async fn serve(
 ) {
     while let Ok((tcp, _)) = listener.accept().await {
         let Ok(First::Tls(hello)) = first_octets(tcp).await else { continue };
-        let Ok(stream) = tls.accept(hello).await else { continue };
+        let Ok(stream) = tls.accept(hello, "http/1.1").await else { continue };
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
             bearers.lock().push(bearer.unwrap_or_default());

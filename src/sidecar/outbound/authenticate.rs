@@ -65,6 +65,12 @@ pub enum NoCredential {
         /// How long it has been dead.
         ago: Duration,
     },
+    /// No header field can hold it.
+    #[error("the token cannot stand in {field}")]
+    NoField {
+        /// The field.
+        field: String,
+    },
 }
 
 impl NoCredential {
@@ -74,7 +80,7 @@ impl NoCredential {
         match self {
             Self::NoIdentity => "identity-missing",
             Self::Name(_) => "name-unprovable",
-            Self::Sign(_) => "signing-failed",
+            Self::Sign(_) | Self::NoField { .. } => "signing-failed",
             Self::TokenExpired { .. } => "identity-token-expired",
         }
     }
