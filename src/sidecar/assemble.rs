@@ -255,6 +255,7 @@ fn lookups(dns: &sidecar::Dns) -> Settings {
         zones: dns.peak.zones.clone(),
         servers: dns.peak.servers.iter().map(|server| server.0).collect(),
         delegated_port: DNS_PORT,
+        stale: dns.stale,
     }
 }
 

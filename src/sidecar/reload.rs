@@ -203,6 +203,7 @@ fn waiting(before: &Sidecar, after: &Sidecar) -> impl Iterator<Item = &'static s
         ("dns.listen", before.dns.listen != after.dns.listen),
         ("dns.upstream", before.dns.upstream != after.dns.upstream),
         ("dns.peak", before.dns.peak != after.dns.peak),
+        ("dns.stale", before.dns.stale != after.dns.stale),
         ("dns.stand_ins", before.dns.stand_ins != after.dns.stand_ins),
         ("outbound.listen", before.outbound.listen != after.outbound.listen),
         ("inbound.listen", before.inbound.listen != after.inbound.listen),

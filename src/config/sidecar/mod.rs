@@ -151,6 +151,8 @@ section! {
         upstream: Vec<NameServer>,
         /// Where services with structured addresses are looked up.
         peak: Peak,
+        /// How long past its TTL a service is used while none of its name servers can be asked; `0s`: not at all.
+        stale: Duration = "1h",
         /// Addresses the stub hands out in place of a service's own.
         stand_ins: StandIns,
     }
