@@ -9,3 +9,5 @@ pub mod jwt;
 pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;
+
+pub(crate) use proxy_header::crc32c::of as crc32c;
