@@ -4,6 +4,7 @@ pub mod agent;
 pub mod api;
 pub mod dns;
 pub mod explicit;
+pub mod first_words;
 pub mod jwks;
 pub mod jwt;
 pub mod lease;
