@@ -9,7 +9,7 @@ use funicular::wire::dns::{Message, Rcode, Type};
 
 use crate::bed::{
     NameServer, SOA, authoritative, counted, encode, main_and_cluster, main_zone, name, pass, records, resolver,
-    shop_zone, zone,
+    resolver_with_stale, shop_zone, zone,
 };
 
 const ORDERS: &str = "orders.shop.peak";
