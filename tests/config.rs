@@ -41,7 +41,7 @@ fn told(faults: &Faults) -> Vec<String> {
 fn the_sidecar_s_sample_is_read_as_it_stands() {
     let loaded = config::read::<Sidecar>(&Sources::new().file(&sample("sidecar.yaml"))).unwrap();
     let sidecar = &loaded.value;
-    assert_eq!(sidecar.identity.as_ref().unwrap().id.namespace(), "default");
+    assert_eq!(sidecar.identity.as_ref().unwrap().id.as_ref().unwrap().namespace(), "default");
     assert_eq!(sidecar.inbound.services[0].ports[&80], 8080);
     assert_eq!(sidecar.inbound.policy, Policy::Strict);
     assert_eq!(loaded.remarks(), []);
@@ -93,7 +93,7 @@ identity:
   id: spiffe://shop.example/web
   issuer: https://issuer.example
   signing_key: key.pem
-  ca: ca.pem
+  key_id: web-1
 outbound:
   listn: '[::]:1'
   listen: localhost
@@ -101,7 +101,7 @@ outbound:
 ";
     let faults = read(text).unwrap_err();
     let expected = [
-        "2:3 identity.key_id missing",
+        "2:3 identity.ca missing",
         "2:7 identity.id bad-value",
         "7:3 outbound.listn unknown-key",
         "8:11 outbound.listen bad-value",
@@ -304,7 +304,7 @@ fn the_schema_knows_the_keys_that_the_reader_knows() {
     assert_eq!(schema["properties"]["drain"]["default"], "30s");
     assert_eq!(schema["$defs"]["Identity"]["additionalProperties"], false);
     let required = schema["$defs"]["Identity"]["required"].as_array().unwrap();
-    assert!(required.contains(&"signing_key".into()) && !required.contains(&"token_life".into()));
+    assert!(required.contains(&"ca".into()) && !required.contains(&"token_life".into()));
 }
 
 /// The schema of one key below `at`; `[]` is any element.

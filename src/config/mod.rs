@@ -80,6 +80,7 @@ pub struct Loaded<R> {
     settings: BTreeMap<String, Effective>,
     unread: Vec<String>,
     remarks: Vec<Fault>,
+    files: Vec<setting::NamedFile>,
 }
 
 impl<R> Loaded<R> {
@@ -105,6 +106,11 @@ impl<R> Loaded<R> {
     #[must_use]
     pub fn origin(&self, key: &str) -> Place {
         setting::origin(&self.settings, key)
+    }
+
+    /// The files that its settings name, in the order of their keys.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
     }
 
     /// Variables of the environment that look as if they were meant for this program, and that nothing reads.
@@ -144,7 +150,7 @@ pub fn read<R: Role>(sources: &Sources) -> Result<Loaded<R>, Faults> {
         faults.extend(files.iter().filter_map(files::fault));
     }
     match (Faults::of(faults), read) {
-        (None, Some((value, unread))) => Ok(Loaded { value, settings, unread, remarks }),
+        (None, Some((value, unread))) => Ok(Loaded { value, settings, unread, remarks, files }),
         (Some(faults), _) => Err(faults),
         (None, None) => unreachable!("nothing is missing unless a fault was noted"),
     }

@@ -9,9 +9,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::{Schema, json_schema};
 use serde_json::{Value, json};
 
-use super::setting::Single;
+use super::node::{Content, Node};
+use super::setting::{Reader, Setting, Shape, Single};
 use crate::model::Name;
-use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
+use crate::model::token::{Algorithm, CallerPattern, TrustDomain, WorkloadId};
 
 /// Address of a name server; written `IP:port`, or `IP` alone for port 53.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -25,6 +26,32 @@ pub struct SocketFile(pub PathBuf);
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Folder(pub PathBuf);
 
+/// Where an issuer's public keys are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySet {
+    /// In a file.
+    File(PathBuf),
+    /// At an address.
+    At(HttpsUrl),
+}
+
+/// An `https://` address of a server that has a name, for certificates prove names.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct HttpsUrl {
+    /// The server.
+    pub host: Name,
+    /// Its port.
+    pub port: u16,
+    /// Path and query, from the `/` on.
+    pub path: Box<str>,
+}
+
+impl std::fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = self.host.to_string();
+        write!(f, "https://{}:{}{}", host.trim_end_matches('.'), self.port, self.path)
+    }
+}
 /// A number of octets; written `64MiB`, `512KiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Size(pub u64);
@@ -135,7 +162,10 @@ written!(WorkloadId, said, "a workload's name, spiffe://<trust domain>/ns/<names
 written!(CallerPattern, said, "a workload's name, in which * stands for any one part: spiffe://shop.example/ns/*/sa/web", {
     "type": "string", "pattern": r"^spiffe://([a-z0-9._-]+|\*)/ns/([A-Za-z0-9._-]+|\*)/sa/([A-Za-z0-9._-]+|\*)$"
 });
-written!(Algorithm, silent, "EdDSA or ES256", { "enum": ["EdDSA", "ES256"] });
+written!(TrustDomain, said, "a trust domain such as shop.example", {
+    "type": "string", "pattern": r"^[a-z0-9._-]+$"
+});
+written!(Algorithm, silent, "EdDSA, ES256 or RS256", { "enum": ["EdDSA", "ES256", "RS256"] });
 
 macro_rules! prefix {
     ($type:ty, $expected:literal, $pattern:literal) => {
@@ -217,6 +247,50 @@ impl Single for Folder {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": "^/" })
+    }
+}
+
+impl Single for HttpsUrl {
+    const EXPECTED: &'static str = "an address such as https://issuer.example/jwks.json";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let rest = text.strip_prefix("https://").ok_or("begin it with https://")?;
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let (host, port) = authority.rsplit_once(':').map_or((authority, "443"), |parts| parts);
+        let fits = |octet: u8| octet.is_ascii_graphic() && octet != b'#';
+        if host.parse::<IpAddr>().is_ok() || host.contains(['[', ']', '@']) || !path.bytes().all(fits) {
+            return Err(Cow::Borrowed("give the server by its name, and nothing but a path and a query after it"));
+        }
+        let port = silent(port.parse().map(std::num::NonZeroU16::get))?;
+        Ok(Self { host: said(host.parse())?, port, path: path.into() })
+    }
+
+    fn show(&self) -> Value {
+        json!(self.to_string())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^https://" })
+    }
+}
+
+impl Setting for KeySet {
+    const SHAPE: Shape = Shape::Single;
+    const EXPECTED: &'static str = "the name of a file, or an address such as https://issuer.example/jwks.json";
+
+    fn read(node: &Node, key: &str, reader: &mut Reader) -> Option<Self> {
+        match &node.content {
+            Content::Scalar(text) if text.contains("://") => {
+                <HttpsUrl as Setting>::read(node, key, reader).map(Self::At)
+            }
+            Content::Scalar(_) | Content::List(_) | Content::Map(_) | Content::Empty => {
+                <PathBuf as Setting>::read(node, key, reader).map(Self::File)
+            }
+        }
+    }
+
+    fn schema(_: &mut schemars::SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
     }
 }
 

@@ -226,7 +226,7 @@ pub fn cluster_zone() -> String {
 fn common(main_servers: &[Host]) -> String {
     let servers: Vec<String> = main_servers.iter().map(|server| format!("\"[{}]:53\"", server.address())).collect();
     format!(
-        "dns:\n  upstream: [\"127.0.0.1:9\"]\n  peak:\n    zones: [peak]\n    servers: [{}]\n  \
+        "dns:\n  upstream: [\"127.0.0.1:9\"]\n  stale: 0s\n  peak:\n    zones: [peak]\n    servers: [{}]\n  \
          stand_ins: {{ ipv6: \"{STAND_INS}\", ipv4: 240.0.0.0/4 }}\n\
          admin:\n  listen: \"127.0.0.1:15000\"\n  metrics: \"[::]:15020\"\n\
          log: {{ level: info, format: json }}\ndrain: 2s\n",

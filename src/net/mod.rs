@@ -8,6 +8,7 @@ pub mod connect;
 pub mod copy;
 pub mod dns_client;
 pub mod http_client;
+pub mod https;
 pub mod listen;
 pub mod namespace;
 pub mod nft;

@@ -1,10 +1,12 @@
-//! From a configuration to a sidecar that listens on everything and serves nothing yet.
+//! From a configuration to a sidecar that listens on everything and serves nothing yet, and from the next configuration
+//! to what connections are carried by from then on.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
@@ -12,35 +14,79 @@ use super::inbound::admit::{OwnService, Probes, Told};
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
+use super::issuers::Issuers;
 use super::material::{self, MaterialError};
 use super::memory::Memory;
 use super::original::OriginalDst;
+use super::outbound::authenticate::Tokens;
 use super::outbound::health::Health;
 use super::outbound::retries::Retries;
-use super::outbound::{Limits, Outbound, Sources};
+use super::outbound::transport::tunnel::Tunnels;
+use super::outbound::{Identity, Limits, Outbound, Sources, http};
 use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
 use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
 use crate::config::sidecar::{self, InboundService, Sidecar};
+use crate::model::Name;
 use crate::net::dns_client::{DnsClient, NoSystemServers, system_servers};
 use crate::net::listen;
+use crate::net::tls::ServerTls;
 use crate::ops::entropy;
 use crate::ops::metrics::Registry;
 
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
 
+/// The bounds of counts that every configuration gives its own.
+const UNSET: Bounds = Bounds { open: 0, pending: 0 };
+
 /// A sidecar with all its listeners bound.
 pub(super) struct Assembled {
     pub(super) stub: Stub,
-    pub(super) outbound: (TcpListener, Arc<Outbound>),
+    pub(super) listeners: Listeners,
+    pub(super) outbound: Arc<ArcSwap<Outbound>>,
+    pub(super) inbound: Arc<ArcSwap<Inbound>>,
+    pub(super) issuers: Arc<Issuers>,
+    pub(super) lasting: Lasting,
+}
+
+/// Where connections arrive.
+pub(super) struct Listeners {
+    pub(super) outbound: TcpListener,
     pub(super) explicit: Option<TcpListener>,
-    pub(super) inbound: (TcpListener, Arc<Inbound>),
-    pub(super) memory: Arc<Memory>,
+    pub(super) inbound: TcpListener,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
+}
+
+/// What lasts from one configuration to the next.
+pub(super) struct Lasting {
+    report: Report,
+    directory: Arc<dyn Directory>,
+    /// The directory of this pod's own services.
+    own: Arc<dyn Directory>,
+    stand_ins: Arc<StandIns>,
+    tunnels: Arc<Tunnels>,
+    http: Arc<http::Shared>,
+    health: Arc<Health>,
+    retries: Arc<Retries>,
+    circuits: Quota<Name>,
+    verifier: Arc<Verifier>,
+    callers: Quota<IpAddr>,
+    handshakes: Quota<()>,
+    pub(super) memory: Arc<Memory>,
+    /// The sidecar's own ports: nothing is forwarded to them.
+    reserved: BTreeSet<u16>,
+}
+
+/// What is read from files, and read again when they change.
+#[derive(Clone)]
+pub(super) struct Material {
+    pub(super) identity: Option<Identity>,
+    pub(super) server: Option<ServerTls>,
+    pub(super) secrets: Arc<Secrets>,
 }
 
 /// Why a sidecar cannot start. One cause, one variant.
@@ -70,33 +116,86 @@ pub(super) enum AssembleError {
     },
 }
 
-/// The listeners of connections, bound.
-struct Listeners {
-    outbound: TcpListener,
-    explicit: Option<TcpListener>,
-    inbound: TcpListener,
-    admin: TcpListener,
-    health: TcpListener,
+impl Material {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// The first that does not serve.
+    fn read(config: &Sidecar, report: &Report) -> Result<Self, AssembleError> {
+        Ok(Self {
+            identity: config.identity.as_ref().map(|settings| identity(settings, report)).transpose()?.flatten(),
+            server: config.tls.as_ref().map(material::server).transpose()?,
+            secrets: Arc::new(Secrets::from_files(&config.outbound.secrets)?),
+        })
+    }
 }
 
-/// What both halves share.
-struct Common {
-    directory: Arc<dyn Directory>,
-    stand_ins: Arc<StandIns>,
-    secrets: Arc<Secrets>,
-    memory: Arc<Memory>,
-    /// The sidecar's own ports.
-    reserved: BTreeSet<u16>,
-    report: Report,
+/// Who this pod is, by what the files hold now.
+pub(super) fn identity(settings: &sidecar::Identity, report: &Report) -> Result<Option<Identity>, MaterialError> {
+    let Some(proof) = material::proof(settings)? else { return Ok(None) };
+    let tokens = Arc::new(Tokens::new(proof, report.clone()));
+    Ok(Some(Identity { tokens, tls: material::authorities(settings)? }))
+}
+
+impl Lasting {
+    /// What the pod's own calls are carried by.
+    pub(super) fn outbound(&self, config: &Sidecar, material: &Material) -> Outbound {
+        let limits = &config.outbound.limits;
+        Outbound {
+            original: OriginalDst::of_the_kernel(),
+            directory: Arc::clone(&self.directory),
+            stand_ins: Arc::clone(&self.stand_ins),
+            secrets: Arc::clone(&material.secrets),
+            identity: material.identity.clone(),
+            tunnels: Arc::clone(&self.tunnels),
+            http: Arc::clone(&self.http),
+            sources: Sources::default(),
+            health: Arc::clone(&self.health),
+            retries: Arc::clone(&self.retries),
+            circuits: self.circuits.within(Bounds { open: limits.connections, pending: limits.pending }),
+            reserved: self.reserved.clone(),
+            memory: Arc::clone(&self.memory),
+            limits: connecting(&config.outbound),
+            report: self.report.clone(),
+        }
+    }
+
+    /// What calls to the pod are carried by.
+    pub(super) fn inbound(&self, config: &Sidecar, material: &Material) -> Inbound {
+        let sidecar::Inbound { limits, probes, .. } = &config.inbound;
+        let of_source = Bounds { open: limits.connections_per_source, pending: limits.handshakes_per_source };
+        let of_all = Bounds { open: limits.handshakes, pending: limits.handshakes };
+        Inbound {
+            original: OriginalDst::of_the_kernel(),
+            directory: Arc::clone(&self.own),
+            secrets: Arc::clone(&material.secrets),
+            policy: policy(config.inbound.policy),
+            services: config.inbound.services.iter().map(own_service).collect(),
+            tls: material.server.clone(),
+            verifier: Arc::clone(&self.verifier),
+            handshake_timeout: config.inbound.handshake_timeout,
+            sources: self.callers.within(of_source),
+            handshakes: self.handshakes.within(of_all),
+            probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
+            memory: Arc::clone(&self.memory),
+            forward: Forward { mark: config.outbound.mark, reserved: self.reserved.clone() },
+            report: self.report.clone(),
+        }
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
 }
 
 /// Reads the files, binds the listeners and puts the parts together.
-pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assembled, AssembleError> {
+pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembled, Material), AssembleError> {
+    let report = Report::new(registry);
+    let material = Material::read(config, &report)?;
     let client = DnsClient::new(config.outbound.mark, entropy::draw);
     let resolver = Resolver::new(lookups(&config.dns), client, ResolveMetrics::new(registry));
     let stand_ins = Arc::new(StandIns::new(config.dns.stand_ins.ipv4, config.dns.stand_ins.ipv6)?);
     let directory: Arc<dyn Directory> = Arc::new(resolver.clone());
-    let secrets = Arc::new(Secrets::from_files(&config.outbound.secrets)?);
     let parts = Parts {
         resolver,
         stand_ins: Arc::clone(&stand_ins),
@@ -106,19 +205,27 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
     };
     let stub = Stub::bind(config.dns.listen, parts).map_err(refused("dns.listen", config.dns.listen))?;
     let listeners = Listeners::bind(config)?;
-    let reserved = listeners.ports().chain([stub.local_addr().port()]).collect();
-    let memory = Arc::new(Memory::new(config.memory.0));
-    let common = Common { directory, stand_ins, secrets, memory, reserved, report: Report::new(registry) };
-    let (outbound, inbound) = (Arc::new(outbound(config, &common)?), Arc::new(inbound(config, &common)?));
-    Ok(Assembled {
-        stub,
-        outbound: (listeners.outbound, outbound),
-        explicit: listeners.explicit,
-        inbound: (listeners.inbound, inbound),
-        memory: common.memory,
-        admin: listeners.admin,
-        health: listeners.health,
-    })
+    let verifier = Arc::new(Verifier::new(Vec::new(), report.clone()));
+    let issuers = Arc::new(Issuers::new(&config.trust, Arc::clone(&verifier), config.outbound.mark)?);
+    let lasting = Lasting {
+        own: Arc::new(LastKnown::new(Arc::clone(&directory))),
+        directory,
+        stand_ins,
+        tunnels: Arc::new(report.pool()),
+        http: Arc::new(http::Shared::new(&report)),
+        health: Arc::default(),
+        retries: Arc::default(),
+        circuits: Quota::new(UNSET),
+        verifier,
+        callers: Quota::new(UNSET),
+        handshakes: Quota::new(UNSET),
+        memory: Arc::new(Memory::new(config.memory.0)),
+        reserved: listeners.ports().chain([stub.local_addr().port()]).collect(),
+        report,
+    };
+    let outbound = Arc::new(ArcSwap::from_pointee(lasting.outbound(config, &material)));
+    let inbound = Arc::new(ArcSwap::from_pointee(lasting.inbound(config, &material)));
+    Ok((Assembled { stub, listeners, outbound, inbound, issuers, lasting }, material))
 }
 
 impl Listeners {
@@ -133,54 +240,14 @@ impl Listeners {
         })
     }
 
-    fn ports(&self) -> impl Iterator<Item = u16> {
+    fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         let always = [&self.outbound, &self.inbound, &self.admin, &self.health];
-        let all = always.into_iter().chain(&self.explicit);
-        all.filter_map(|listener| listener.local_addr().ok()).map(|address| address.port())
+        always
+            .into_iter()
+            .chain(&self.explicit)
+            .filter_map(|listener| listener.local_addr().ok())
+            .map(|address| address.port())
     }
-}
-
-fn outbound(config: &Sidecar, common: &Common) -> Result<Outbound, AssembleError> {
-    let Common { directory, stand_ins, secrets, memory, reserved, report } = common;
-    let limits = &config.outbound.limits;
-    Ok(Outbound {
-        original: OriginalDst::of_the_kernel(),
-        directory: Arc::clone(directory),
-        stand_ins: Arc::clone(stand_ins),
-        secrets: Arc::clone(secrets),
-        identity: config.identity.as_ref().map(|identity| material::identity(identity, report)).transpose()?,
-        tunnels: Arc::new(report.pool()),
-        http: super::outbound::http::Shared::new(report),
-        sources: Sources::default(),
-        health: Health::default(),
-        retries: Retries::default(),
-        circuits: Quota::new(Bounds { open: limits.connections, pending: limits.pending }),
-        reserved: reserved.clone(),
-        memory: Arc::clone(memory),
-        limits: connecting(&config.outbound),
-        report: report.clone(),
-    })
-}
-
-fn inbound(config: &Sidecar, common: &Common) -> Result<Inbound, AssembleError> {
-    let Common { directory, stand_ins: _, secrets, memory, reserved, report } = common;
-    let sidecar::Inbound { limits, probes, .. } = &config.inbound;
-    Ok(Inbound {
-        original: OriginalDst::of_the_kernel(),
-        directory: Arc::new(LastKnown::new(Arc::clone(directory))),
-        secrets: Arc::clone(secrets),
-        policy: policy(config.inbound.policy),
-        services: config.inbound.services.iter().map(own_service).collect(),
-        tls: config.tls.as_ref().map(material::server).transpose()?,
-        verifier: Arc::new(Verifier::new(material::trusted(&config.trust)?, report.clone())),
-        handshake_timeout: config.inbound.handshake_timeout,
-        sources: Quota::new(Bounds { open: limits.connections_per_source, pending: limits.handshakes_per_source }),
-        handshakes: Quota::new(Bounds { open: limits.handshakes, pending: limits.handshakes }),
-        probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
-        memory: Arc::clone(memory),
-        forward: Forward { mark: config.outbound.mark, reserved: reserved.clone() },
-        report: report.clone(),
-    })
 }
 
 fn lookups(dns: &sidecar::Dns) -> Settings {
@@ -188,6 +255,7 @@ fn lookups(dns: &sidecar::Dns) -> Settings {
         zones: dns.peak.zones.clone(),
         servers: dns.peak.servers.iter().map(|server| server.0).collect(),
         delegated_port: DNS_PORT,
+        stale: dns.stale,
     }
 }
 

@@ -2,55 +2,67 @@
 
 use std::path::{Path, PathBuf};
 
-use super::outbound::Identity;
-use super::outbound::authenticate::Tokens;
-use super::report::Report;
-use crate::config::sidecar::{self, Trust};
+use super::outbound::authenticate::{GivenToken, Proof, Signer};
+use crate::config::sidecar::{self, Identity};
 use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
 use crate::wire::jwks::{Jwks, JwksError};
-use crate::wire::jwt::{BadSigningKey, SigningKey, TrustedIssuer};
+use crate::wire::jwt::{BadSigningKey, JwtError, SigningKey};
 
 use super::inbound::PROTOCOLS;
 
 /// Why a file does not serve. Names the file and the cause, never what is in it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MaterialError {
-    /// It could not be read.
+    /// A key, a key set or a token.
     #[error("{}: {cause}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-    /// It holds no key that signs.
-    #[error("{}: {cause}", .path.display())]
-    SigningKey {
+    File {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        cause: BadSigningKey,
-    },
-    /// It holds no usable key set.
-    #[error("{}: {cause}", .path.display())]
-    Jwks {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        cause: JwksError,
+        cause: Unfit,
     },
     /// Certificates and keys of TLS.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
 }
 
-/// Who this pod is.
-pub(super) fn identity(identity: &sidecar::Identity, report: &Report) -> Result<Identity, MaterialError> {
-    let path = &identity.signing_key;
-    let key = SigningKey::from_pem(&read(path)?, &identity.key_id)
-        .map_err(|cause| MaterialError::SigningKey { path: path.clone(), cause })?;
-    let tokens = Tokens::new(key, &identity.issuer, identity.id.clone(), identity.token_life, report.clone());
-    Ok(Identity { tokens, tls: ClientTls::from_file(&identity.ca)? })
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfit {
+    /// The system would not give it.
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    /// No key that signs.
+    #[error(transparent)]
+    SigningKey(#[from] BadSigningKey),
+    /// No usable key set.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] JwtError),
+}
+
+/// What proves who this pod is; none where the settings do not say. `config::sidecar` has made sure that they do.
+pub(super) fn proof(identity: &Identity) -> Result<Option<Proof>, MaterialError> {
+    if let Some(path) = &identity.token_file {
+        let text = read(path)?;
+        let given = GivenToken::parse(&String::from_utf8_lossy(&text));
+        return given.map(|given| Some(Proof::Token(given))).map_err(|cause| refused(path, cause.into()));
+    }
+    let Identity { id: Some(subject), issuer: Some(issuer), signing_key: Some(path), key_id: Some(key_id), .. } =
+        identity
+    else {
+        return Ok(None);
+    };
+    let key = SigningKey::from_pem(&read(path)?, key_id).map_err(|cause| refused(path, cause.into()))?;
+    let (subject, life) = (subject.clone(), identity.token_life);
+    Ok(Some(Proof::Key(Signer { key, issuer: issuer.as_str().into(), subject, life })))
+}
+
+/// Whom this pod believes that a server is a service.
+pub(super) fn authorities(identity: &Identity) -> Result<ClientTls, MaterialError> {
+    Ok(ClientTls::from_file(&identity.ca)?)
 }
 
 /// What proves this pod's services' names.
@@ -58,19 +70,20 @@ pub(super) fn server(tls: &sidecar::Tls) -> Result<ServerTls, MaterialError> {
     Ok(ServerTls::from_files(&tls.certificate, &tls.key, &PROTOCOLS)?)
 }
 
-/// The issuers whose tokens are accepted, with their keys as the files have them now.
-pub(super) fn trusted(trust: &[Trust]) -> Result<Vec<TrustedIssuer>, MaterialError> {
-    let issuer = |trust: &Trust| {
-        let path = &trust.jwks;
-        let keys = Jwks::parse(&read(path)?).map_err(|cause| MaterialError::Jwks { path: path.clone(), cause })?;
-        if keys.is_empty() {
-            tracing::warn!(issuer = %trust.issuer, file = %path.display(), "no key of a kind that is used here");
-        }
-        Ok(TrustedIssuer { issuer: trust.issuer.as_str().into(), keys, algorithms: trust.algorithms.as_slice().into() })
-    };
-    trust.iter().map(issuer).collect()
+/// The public keys in a file.
+pub(super) fn key_set(path: &Path) -> Result<Jwks, MaterialError> {
+    Jwks::parse(&read(path)?).map_err(|cause| refused(path, cause.into()))
+}
+
+/// A bearer token in a file, white space around it aside.
+pub(super) fn bearer(path: &Path) -> Result<String, MaterialError> {
+    Ok(String::from_utf8_lossy(&read(path)?).trim().to_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
-    std::fs::read(path).map_err(|cause| MaterialError::Unreadable { path: path.into(), cause })
+    std::fs::read(path).map_err(|cause| refused(path, Unfit::Unreadable(cause)))
+}
+
+fn refused(path: &Path, cause: Unfit) -> MaterialError {
+    MaterialError::File { path: path.into(), cause }
 }

@@ -19,11 +19,13 @@
 //! | [`quota`] | how many connections may be under way for one service, or from one host |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
+//! | `reload`, `issuers` | what changes while it runs |
 
 mod assemble;
 pub mod directory;
 mod http;
 pub mod inbound;
+mod issuers;
 mod listener;
 mod material;
 pub mod memory;
@@ -31,6 +33,7 @@ pub mod original;
 pub mod outbound;
 mod probe;
 pub mod quota;
+mod reload;
 pub mod report;
 pub mod resolve;
 pub mod secrets;
@@ -78,11 +81,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return wait::run(&args);
     }
     let file = args.config.context("say which configuration: --config FILE")?;
-    let loaded = config::load::<Sidecar>(&file)?;
+    let read = {
+        let file = file.clone();
+        move || config::load::<Sidecar>(&file)
+    };
+    let loaded = read()?;
     let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
     process::raise_descriptor_limit();
     let runtime = runtime(args.threads)?;
-    runtime.block_on(serve::serve(loaded, logging))?;
+    runtime.block_on(serve::serve(loaded, Box::new(read), file, logging))?;
     // Blocking work that nobody waits for any longer must not hold the end up.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)

@@ -78,6 +78,12 @@ impl<K: Clone + Eq + Hash> Quota<K> {
         Self { bounds, counts: Arc::default() }
     }
 
+    /// The same counts, held to other limits from now on.
+    #[must_use]
+    pub fn within(&self, bounds: Bounds) -> Self {
+        Self { bounds, counts: Arc::clone(&self.counts) }
+    }
+
     /// The limits.
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds

@@ -3,23 +3,29 @@
 //! ```text
 //! listening ──▶ ready ──SIGTERM, POST /drain──▶ inbound takes nothing new ──▶ outbound ends ──▶ done
 //!                 │                                   └── deadline, second signal: everything is reset
-//!                 └─SIGHUP─▶ trusted keys are read again
+//!                 └─files change, SIGHUP─▶ read again, see `reload`
 //! ```
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::assemble::{self, AssembleError, Assembled};
+use super::assemble::{self, AssembleError, Assembled, Listeners};
 use super::inbound::Inbound;
-use super::{material, probe};
+use super::inbound::forward::Forward;
+use super::outbound::Outbound;
+use super::probe;
+use super::reload::{Files, Parts, Read, Reload};
 use crate::config::Loaded;
-use crate::config::sidecar::{Sidecar, Trust};
-use crate::ops::admin::{self, Audience, Shown};
+use crate::config::sidecar::Sidecar;
+use crate::ops::admin::{self, Audience, Routes, Shown};
 use crate::ops::drain::{Drain, Drained};
 use crate::ops::logging::Logging;
 use crate::ops::metrics::Registry;
@@ -51,54 +57,83 @@ struct Stop {
 }
 
 /// Serves until told to stop, and until what was under way has ended.
-pub(super) async fn serve(loaded: Loaded<Sidecar>, logging: Logging) -> Result<(), ServeError> {
+///
+/// `read` reads the configuration again, whose own file is `file`.
+pub(super) async fn serve(
+    loaded: Loaded<Sidecar>,
+    read: Read,
+    file: PathBuf,
+    logging: Logging,
+) -> Result<(), ServeError> {
     let mut signals = Signals::catch().map_err(ServeError::Signals)?;
     let registry = Registry::new();
     process::register(&registry);
     let stop = Stop { ready: Ready::new(), asked: Arc::default(), inbound: Drain::new(), outbound: Drain::new() };
     let (listening, rules) = (stop.ready.task("listening"), stop.ready.task("own-rules"));
-    let assembled = assemble::assemble(&loaded.value, &registry)?;
-    let (drain, trust) = (loaded.value.drain, loaded.value.trust.clone());
+    let keys = stop.ready.task("issuers-keys");
+    let files = Files::of(file, &loaded);
+    let (assembled, material) = assemble::assemble(&loaded.value, &registry)?;
     announce(&loaded, &assembled);
 
-    let inbound = Arc::clone(&assembled.inbound.1);
-    let mut tasks = begin(assembled, &stop, &registry, loaded, logging);
+    let Assembled { stub, listeners, outbound, inbound, issuers, lasting } = assembled;
+    let loaded = Arc::new(ArcSwap::from_pointee(loaded));
+    let shown = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
+    let mut tasks = begin(listeners, (&outbound, &inbound), &stop, shown);
+    tasks.spawn(stub.serve());
+    tasks.spawn({
+        let memory = Arc::clone(&lasting.memory);
+        async move { memory.look_after().await }
+    });
     listening.done();
-    tasks.spawn(learn(Arc::clone(&inbound), rules));
+    tasks.spawn(learn(inbound.load_full(), rules));
+    tasks.spawn({
+        let issuers = Arc::clone(&issuers);
+        async move { issuers.look_after(keys).await }
+    });
+    let parts = Parts { outbound, inbound, issuers, lasting, material, logging, failed: Vec::new() };
+    let mut reload = Reload::new(read, files, Arc::clone(&loaded), parts, &registry);
 
-    until_told(&mut signals, &stop, &inbound, &trust).await;
-    end(&mut signals, &stop, drain).await;
+    until_told(&mut signals, &stop, &mut reload).await;
+    let within = loaded.load().value.drain;
+    end(&mut signals, &stop, within).await;
     Ok(())
 }
 
-/// Starts everything that serves.
-fn begin(
-    assembled: Assembled,
+/// What the admin ports show.
+fn shown(
     stop: &Stop,
     registry: &Registry,
-    loaded: Loaded<Sidecar>,
-    logging: Logging,
-) -> JoinSet<()> {
-    let Assembled { stub, outbound, explicit, inbound, memory, admin, health } = assembled;
-    let for_all = probe::routes(admin::health(&stop.ready, registry), &loaded.value.probes, &inbound.1.forward);
-    let asked = Arc::clone(&stop.asked);
+    loaded: &Arc<ArcSwap<Loaded<Sidecar>>>,
+    logging: &Logging,
+    forward: &Forward,
+) -> (Routes, Routes) {
+    let health = probe::routes(admin::health(&stop.ready, registry), &loaded.load().value.probes, forward);
+    let (asked, loaded) = (Arc::clone(&stop.asked), Arc::clone(loaded));
     let shown = Shown {
         ready: stop.ready.clone(),
         metrics: registry.clone(),
-        logging,
-        config: move || loaded.effective(),
+        logging: logging.clone(),
+        config: move || loaded.load().effective(),
         drain: move || asked.notify_one(),
     };
+    (admin::routes(shown), health)
+}
+
+/// Starts everything that takes connections.
+fn begin(
+    listeners: Listeners,
+    (outbound, inbound): (&Arc<ArcSwap<Outbound>>, &Arc<ArcSwap<Inbound>>),
+    stop: &Stop,
+    (for_us, for_all): (Routes, Routes),
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(stub.serve());
-    if let Some(explicit) = explicit {
-        tasks.spawn(Arc::clone(&outbound.1).run_explicit(explicit, stop.outbound.watch()));
+    if let Some(explicit) = listeners.explicit {
+        tasks.spawn(Outbound::run_explicit(Arc::clone(outbound), explicit, stop.outbound.watch()));
     }
-    tasks.spawn(outbound.1.run(outbound.0, stop.outbound.watch()));
-    tasks.spawn(inbound.1.run(inbound.0, stop.inbound.watch()));
-    tasks.spawn(async move { memory.look_after().await });
-    tasks.spawn(async { match admin::serve(admin, admin::routes(shown), Audience::Loopback).await {} });
-    tasks.spawn(async { match admin::serve(health, for_all, Audience::Network).await {} });
+    tasks.spawn(Outbound::run(Arc::clone(outbound), listeners.outbound, stop.outbound.watch()));
+    tasks.spawn(Inbound::run(Arc::clone(inbound), listeners.inbound, stop.inbound.watch()));
+    tasks.spawn(async { match admin::serve(listeners.admin, for_us, Audience::Loopback).await {} });
+    tasks.spawn(async { match admin::serve(listeners.health, for_all, Audience::Network).await {} });
     tasks
 }
 
@@ -113,11 +148,11 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
     let at = |listener: &tokio::net::TcpListener| listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
     tracing::info!(
         dns = %assembled.stub.local_addr(),
-        outbound = at(&assembled.outbound.0),
-        explicit = assembled.explicit.as_ref().map(at),
-        inbound = at(&assembled.inbound.0),
-        admin = at(&assembled.admin),
-        metrics = at(&assembled.health),
+        outbound = at(&assembled.listeners.outbound),
+        explicit = assembled.listeners.explicit.as_ref().map(at),
+        inbound = at(&assembled.listeners.inbound),
+        admin = at(&assembled.listeners.admin),
+        metrics = at(&assembled.listeners.health),
         "listening"
     );
 }
@@ -129,21 +164,16 @@ async fn learn(inbound: Arc<Inbound>, rules: Task) {
 }
 
 /// Waits for the wish to stop; obeys the others meanwhile.
-async fn until_told(signals: &mut Signals, stop: &Stop, inbound: &Inbound, trust: &[Trust]) {
+async fn until_told(signals: &mut Signals, stop: &Stop, reload: &mut Reload) {
     loop {
         let wish = tokio::select! {
             wish = signals.next() => wish,
             () = stop.asked.notified() => Wish::Stop,
+            () = reload.next() => continue,
         };
         match wish {
             Wish::Stop => return,
-            Wish::Reload => match material::trusted(trust) {
-                Ok(issuers) => {
-                    inbound.verifier.trust(issuers);
-                    tracing::info!("trusted keys read again");
-                }
-                Err(error) => tracing::warn!("trusted keys stay as they are: {error}"),
-            },
+            Wish::Reload => reload.all(),
         }
     }
 }

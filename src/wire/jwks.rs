@@ -4,7 +4,7 @@
 //! out, since a set is shared with others (RFC 7517 §5); a key of a kind that *is* used and is wrong makes the whole
 //! set wrong, with every fault and its place.
 //!
-//! Source: RFC 7517, RFC 7518 §6.2, RFC 8037 §2.
+//! Source: RFC 7517, RFC 7518 §6.2 and §6.3, RFC 8037 §2.
 
 use std::fmt;
 
@@ -26,6 +26,14 @@ pub use fault::{JwksError, KeyFault};
 #[derive(Clone, Debug, Default)]
 pub struct Jwks {
     keys: Vec<PublicKey>,
+    /// What it was read from; two sets are the same when their texts are.
+    text: Box<[u8]>,
+}
+
+impl PartialEq for Jwks {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 /// A public key that verifies tokens.
@@ -77,7 +85,7 @@ impl Jwks {
                 Err(fault) => faults.push((index, fault)),
             }
         }
-        if faults.is_empty() { Ok(Self { keys }) } else { Err(JwksError::Keys(faults)) }
+        if faults.is_empty() { Ok(Self { keys, text: text.into() }) } else { Err(JwksError::Keys(faults)) }
     }
 
     /// The key of this name.
@@ -133,6 +141,7 @@ fn public_key(member: &Value) -> Result<Option<PublicKey>, KeyFault> {
     let algorithm = match (kty, text("crv")?) {
         ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
         ("EC", Some("P-256")) => Algorithm::Es256,
+        ("RSA", None) => Algorithm::Rs256,
         _ => return Ok(None),
     };
     if text("use")?.is_some_and(|usage| usage != "sig") {
@@ -144,15 +153,35 @@ fn public_key(member: &Value) -> Result<Option<PublicKey>, KeyFault> {
     if let Some(alg) = text("alg")?
         && alg != algorithm.as_str()
     {
+        if kty == "RSA" {
+            // One kind of key for many algorithms, of which this is another.
+            return Ok(None);
+        }
         return Err(KeyFault::AlgorithmOfAnother { alg: alg.into(), expected: algorithm });
     }
     let kid = text("kid")?.ok_or(KeyFault::Missing { member: "kid" })?;
     let key = match algorithm {
         Algorithm::EdDsa => DecodingKey::from_ed_components(coordinate("x", text("x")?)?),
         Algorithm::Es256 => DecodingKey::from_ec_components(coordinate("x", text("x")?)?, coordinate("y", text("y")?)?),
+        Algorithm::Rs256 => {
+            let exponent = text("e")?.ok_or(KeyFault::Missing { member: "e" })?;
+            DecodingKey::from_rsa_components(modulus(text("n")?)?, exponent)
+        }
     };
-    let key = key.map_err(|_| KeyFault::Coordinate { member: "x" })?;
+    let key = key.map_err(|_| match algorithm {
+        Algorithm::EdDsa | Algorithm::Es256 => KeyFault::Coordinate { member: "x" },
+        Algorithm::Rs256 => KeyFault::Exponent,
+    })?;
     Ok(Some(PublicKey { kid: kid.into(), algorithm, key }))
+}
+
+/// A modulus as it stands, once its size is one that RFC 7518 §3.3 and the provider allow.
+fn modulus(text: Option<&str>) -> Result<&str, KeyFault> {
+    let text = text.ok_or(KeyFault::Missing { member: "n" })?;
+    match URL_SAFE_NO_PAD.decode(text) {
+        Ok(octets) if (256..=1024).contains(&octets.len()) => Ok(text),
+        Ok(_) | Err(_) => Err(KeyFault::Modulus),
+    }
 }
 
 /// A coordinate as it stands, once it is known to be 32 octets: both curves have that many.

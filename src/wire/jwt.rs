@@ -21,7 +21,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::jwks::Jwks;
-use crate::model::token::{Algorithm, BadWorkloadId, Claims};
+use crate::model::UnixSeconds;
+use crate::model::token::{Algorithm, BadWorkloadId, Claims, TrustDomain};
 
 /// The most octets of a token that are looked at. A header, a handful of claims and a signature take some 500.
 pub const LONGEST: usize = 6 * 1024;
@@ -136,6 +137,32 @@ pub struct TrustedIssuer {
     pub keys: Jwks,
     /// The algorithms accepted from it.
     pub algorithms: Box<[Algorithm]>,
+    /// Whom its tokens speak of.
+    pub subjects: Subjects,
+    /// What `aud` must hold in place of the called service's name; none: that name.
+    pub audience: Option<Box<str>>,
+}
+
+/// How an issuer names the bearers of its tokens in `sub`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Subjects {
+    /// By their workload identity.
+    #[default]
+    Workloads,
+    /// As a Kubernetes cluster names service accounts. Its tokens have no `typ`.
+    ServiceAccounts {
+        /// The trust domain that stands for the cluster.
+        trust_domain: TrustDomain,
+    },
+}
+
+impl TrustedIssuer {
+    /// An issuer of tokens for one service each, which speak of workloads.
+    #[must_use]
+    pub fn new(issuer: &str, keys: Jwks, algorithms: &[Algorithm]) -> Self {
+        let subjects = Subjects::default();
+        Self { issuer: issuer.into(), keys, algorithms: algorithms.into(), subjects, audience: None }
+    }
 }
 
 /// A well-formed token that nobody has vouched for yet.
@@ -145,6 +172,8 @@ pub struct Unverified<'a> {
     signature: &'a str,
     kid: Option<Box<str>>,
     algorithm: Algorithm,
+    /// Whether the header says what the token is.
+    typed: bool,
     claims: raw::Claims,
 }
 
@@ -165,19 +194,29 @@ impl<'a> Unverified<'a> {
         }
         let header: raw::Header = decode(header, "header")?;
         let algorithm = accepted_form(&header)?;
-        Ok(Self { signed, signature, kid: header.kid, algorithm, claims: decode(claims, "claims")? })
+        let typed = header.typ.is_some();
+        Ok(Self { signed, signature, kid: header.kid, algorithm, typed, claims: decode(claims, "claims")? })
+    }
+
+    /// When it says it expires: for its bearer, who need not doubt it.
+    #[must_use]
+    pub fn expires(&self) -> UnixSeconds {
+        self.claims.expires()
     }
 
     /// Finds the issuer among those trusted, checks the signature with its key, and only then gives the claims.
     ///
     /// # Errors
-    /// The first that holds, in this order: unknown issuer, algorithm not accepted from it, no or unknown key, key of
-    /// another algorithm, wrong signature, malformed subject.
+    /// The first that holds, in this order: unknown issuer, no type although the issuer's tokens have one, algorithm not
+    /// accepted from it, no or unknown key, key of another algorithm, wrong signature, malformed subject.
     pub fn verify(self, trusted: &[TrustedIssuer]) -> Result<Claims, JwtError> {
         let by_name = |trusted: &&TrustedIssuer| trusted.issuer == self.claims.iss;
         let Some(issuer) = trusted.iter().find(by_name) else {
             return Err(JwtError::UnknownIssuer { found: self.claims.iss });
         };
+        if !self.typed && issuer.subjects == Subjects::Workloads {
+            return Err(JwtError::Type { found: None });
+        }
         if !issuer.algorithms.contains(&self.algorithm) {
             return Err(JwtError::Algorithm { found: self.algorithm.as_str().into() });
         }
@@ -192,7 +231,7 @@ impl<'a> Unverified<'a> {
         if !key.verifies(self.signed.as_bytes(), self.signature) {
             return Err(JwtError::Signature { kid });
         }
-        self.claims.checked()
+        self.claims.checked(&issuer.subjects)
     }
 }
 
@@ -207,8 +246,8 @@ fn accepted_form(header: &raw::Header) -> Result<Algorithm, JwtError> {
     if header.alg.eq_ignore_ascii_case("none") {
         return Err(JwtError::Unsigned);
     }
-    // RFC 7519 §5.1: a media type, so compared without case.
-    if !header.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT")) {
+    // RFC 7519 §5.1: a media type, so compared without case. Whether there must be one is the issuer's matter.
+    if !header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT")) {
         return Err(JwtError::Type { found: header.typ.clone() });
     }
     if header.crit.is_some() {

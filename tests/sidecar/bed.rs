@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use funicular::model::ssa::{Rule, Space};
 use funicular::model::token::{Algorithm, Claims};
 use funicular::model::{Name, UnixSeconds};
@@ -27,7 +28,7 @@ use funicular::sidecar::inbound::verify::Verifier;
 use funicular::sidecar::inbound::{Inbound, PROTOCOLS, Policy};
 use funicular::sidecar::memory::Memory;
 use funicular::sidecar::original::OriginalDst;
-use funicular::sidecar::outbound::authenticate::Tokens;
+use funicular::sidecar::outbound::authenticate::{Proof, Signer, Tokens};
 use funicular::sidecar::outbound::health::Health;
 use funicular::sidecar::outbound::retries::Retries;
 use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
@@ -96,7 +97,7 @@ impl Authority {
 
     pub(crate) fn trusted(&self) -> Vec<TrustedIssuer> {
         let keys = Jwks::parse(to_jwks(&[&self.key]).as_bytes()).unwrap();
-        vec![TrustedIssuer { issuer: ISSUER.into(), keys, algorithms: [Algorithm::EdDsa].into() }]
+        vec![TrustedIssuer::new(ISSUER, keys, &[Algorithm::EdDsa])]
     }
 
     /// A key cannot be copied, so it is read again.
@@ -217,7 +218,8 @@ impl OutboundBed {
         let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
         let stand_ins = Arc::new(StandIns::new(pools.0, pools.1).unwrap());
         let stand_in = stand_ins.assign(&name(SERVICE)).unwrap().1;
-        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), life, report.clone());
+        let signer = Signer { key: authority.key_again(), issuer: ISSUER.into(), subject: WEB.parse().unwrap(), life };
+        let tokens = Arc::new(Tokens::new(Proof::Key(signer), report.clone()));
         let limits = Limits {
             connect_deadline: Duration::from_secs(10),
             attempt_delay: Duration::from_millis(250),
@@ -231,10 +233,10 @@ impl OutboundBed {
             secrets: Arc::default(),
             identity: Some(Identity { tokens, tls: authority.client() }),
             tunnels: Arc::new(report.pool()),
-            http: funicular::sidecar::outbound::http::Shared::new(&report),
+            http: Arc::new(funicular::sidecar::outbound::http::Shared::new(&report)),
             sources: Sources::default(),
-            health: Health::default(),
-            retries: Retries::default(),
+            health: Arc::<Health>::default(),
+            retries: Arc::<Retries>::default(),
             circuits: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
             reserved: BTreeSet::new(),
             memory: plenty(),
@@ -247,7 +249,7 @@ impl OutboundBed {
     pub(crate) async fn start(self) -> Running {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
-        tokio::spawn(Arc::new(self.outbound).run(listener, drain.watch()));
+        tokio::spawn(Outbound::run(Arc::new(ArcSwap::from_pointee(self.outbound)), listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
 
@@ -255,7 +257,7 @@ impl OutboundBed {
     pub(crate) async fn start_explicit(self) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
-        tokio::spawn(Arc::new(self.outbound).run_explicit(listener, drain.watch()));
+        tokio::spawn(Outbound::run_explicit(Arc::new(ArcSwap::from_pointee(self.outbound)), listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
 }
@@ -296,7 +298,7 @@ impl InboundBed {
     pub(crate) async fn start(self) -> Running {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
-        tokio::spawn(Arc::new(self.inbound).run(listener, drain.watch()));
+        tokio::spawn(Inbound::run(Arc::new(ArcSwap::from_pointee(self.inbound)), listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
 }

@@ -44,14 +44,15 @@ async fn a_forced_end_resets_what_is_left() {
 }
 
 /// A `funicular sidecar` of this build, killed with the value.
-struct Process {
-    child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    admin: SocketAddr,
     health: SocketAddr,
 }
 
 impl Process {
     /// Starts one on free ports and waits until it says that it listens.
-    async fn start(authority: &Authority, more: &str) -> Self {
+    pub(crate) async fn start(authority: &Authority, more: &str) -> Self {
         let config = authority.path("sidecar.yaml");
         let free = "127.0.0.1:0";
         let text = format!(
@@ -71,31 +72,40 @@ impl Process {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = String::new();
-        let health = within(async {
+        let (admin, health) = within(async {
             loop {
                 let Some(line) = lines.next_line().await.unwrap() else { panic!("it ended: {seen}") };
                 let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if said["message"] == "listening" {
-                    return said["metrics"].as_str().unwrap().parse().unwrap();
+                    return ["admin", "metrics"].map(|port| said[port].as_str().unwrap().parse().unwrap()).into();
                 }
                 seen.push_str(&line);
             }
         })
         .await;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, health }
+        Self { child, admin, health }
     }
 
-    async fn get(&self, path: &str) -> String {
-        let mut tcp = TcpStream::connect(self.health).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.health);
+    pub(crate) async fn get(&self, path: &str) -> String {
+        self.get_from(self.health, path).await
+    }
+
+    /// The settings in effect.
+    pub(crate) async fn settings(&self) -> String {
+        self.get_from(self.admin, "/config").await
+    }
+
+    async fn get_from(&self, port: SocketAddr, path: &str) -> String {
+        let mut tcp = TcpStream::connect(port).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {port}\r\nConnection: close\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
         within(tcp.read_to_string(&mut reply)).await.unwrap();
         reply
     }
 
-    fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }

@@ -11,5 +11,6 @@ mod life;
 mod outbound;
 mod overheard;
 mod pair;
+mod reload;
 mod smuggling;
 mod tunnel;

@@ -193,11 +193,17 @@ pub(crate) fn authoritative(asked: &Message, apex: &Name, records: &[Record]) ->
 
 /// A resolver for the zone `peak` whose main servers are these; and its counters.
 pub(crate) fn resolver(main: &[&NameServer]) -> (Resolver, Registry) {
+    resolver_with_stale(main, std::time::Duration::ZERO)
+}
+
+/// The same, with services used for so long past their TTL.
+pub(crate) fn resolver_with_stale(main: &[&NameServer], stale: std::time::Duration) -> (Resolver, Registry) {
     let registry = Registry::new();
     let settings = Settings {
         zones: vec![name("peak")],
         servers: main.iter().map(|server| server.addr).collect(),
         delegated_port: main[0].addr.port(),
+        stale,
     };
     let client = DnsClient::new(None, funicular::ops::entropy::draw);
     (Resolver::new(settings, client, ResolveMetrics::new(&registry)), registry)

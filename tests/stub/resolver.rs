@@ -9,7 +9,7 @@ use funicular::wire::dns::{Message, Rcode, Type};
 
 use crate::bed::{
     NameServer, SOA, authoritative, counted, encode, main_and_cluster, main_zone, name, pass, records, resolver,
-    shop_zone, zone,
+    resolver_with_stale, shop_zone, zone,
 };
 
 const ORDERS: &str = "orders.shop.peak";
@@ -167,6 +167,44 @@ async fn a_server_that_fails_refuses_or_is_lame_is_passed_over() {
         let metric = format!("funicular_resolver_unusable_answers_total{{reason=\"{reason}\"}}");
         assert!(counted(&registry, &metric) > 0, "{reason}");
     }
+}
+
+#[tokio::test]
+async fn without_any_server_a_service_is_used_past_its_ttl_for_the_stated_time_and_not_longer() {
+    let (main, cluster) = main_and_cluster().await;
+    let (resolver, registry) = resolver_with_stale(&[&main], Duration::from_secs(100));
+    resolver.lookup(&name(ORDERS)).await.unwrap();
+    main.fall_silent();
+    cluster.fall_silent();
+
+    pass(61).await;
+    resolver.lookup(&name(ORDERS)).await.unwrap();
+    assert_eq!(counted(&registry, "funicular_resolver_stale_total"), 1);
+    // The main zone's own delegation has run out by then as well: nobody can be asked.
+    pass(60).await;
+    resolver.lookup(&name(ORDERS)).await.unwrap();
+    pass(60).await;
+    let error = resolver.lookup(&name(ORDERS)).await.unwrap_err();
+    assert_eq!(error.reason(), "name-servers-unreachable");
+}
+
+#[tokio::test]
+async fn a_stale_service_gives_way_to_what_a_server_says_again() {
+    let (main, cluster) = main_and_cluster().await;
+    let (resolver, _) = resolver_with_stale(&[&main], Duration::from_secs(100));
+    resolver.lookup(&name(ORDERS)).await.unwrap();
+    main.fall_silent();
+    cluster.fall_silent();
+    pass(61).await;
+    resolver.lookup(&name(ORDERS)).await.unwrap();
+
+    let without = shop_zone().replace("orders 3600 APL 2:2001:db8:5:1::/64\n", "");
+    main.rescript(zone("peak", &main_zone()));
+    cluster.rescript(zone("shop.peak", &without));
+    pass(6).await;
+    // What has a TTL of an hour is known until then, whatever the server says now.
+    pass(3_600).await;
+    assert!(resolver.lookup(&name(ORDERS)).await.unwrap_err().is_verdict());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Identity, Inbound, Outbound, Policy, Sidecar, StandIns, Trust};
 use crate::config::Check;
+use crate::config::values::KeySet;
 
 /// A token must outlive the call it is made for, and the clocks' differences.
 const SHORTEST_TOKEN: Duration = Duration::from_secs(10);
@@ -21,6 +22,7 @@ pub(super) fn check(sidecar: &Sidecar, check: &mut Check<'_>) {
     }
     if let Some(identity) = &sidecar.identity {
         token_life(identity, check);
+        proof(identity, check);
     }
     trusted_issuers(&sidecar.trust, check);
     lookups(sidecar, check);
@@ -37,11 +39,44 @@ fn token_life(identity: &Identity, check: &mut Check<'_>) {
     }
 }
 
+/// Either all that signing takes, or a token.
+fn proof(identity: &Identity, check: &mut Check<'_>) {
+    let for_signing = [
+        ("identity.id", identity.id.is_some()),
+        ("identity.issuer", identity.issuer.is_some()),
+        ("identity.signing_key", identity.signing_key.is_some()),
+        ("identity.key_id", identity.key_id.is_some()),
+    ];
+    match (&identity.token_file, &identity.signing_key) {
+        (Some(_), Some(_)) => {
+            check
+                .fault(&["identity.token_file", "identity.signing_key"], "one of them proves who the pod is: give one");
+        }
+        (None, None) => {
+            check.fault(&["identity"], "give signing_key with id, issuer and key_id, or token_file");
+        }
+        (None, Some(_)) => {
+            for (key, _) in for_signing.into_iter().filter(|(_, given)| !given) {
+                check
+                    .fault(&["identity.signing_key"], format!("{key} is missing: a token cannot be signed without it"));
+            }
+        }
+        (Some(_), None) => {}
+    }
+}
+
 fn trusted_issuers(trust: &[Trust], check: &mut Check<'_>) {
     let mut seen = HashSet::new();
     for (at, issuer) in trust.iter().enumerate() {
         if !seen.insert(&issuer.issuer) {
             check.fault(&[&format!("trust[{at}].issuer")], format!("{} is listed twice", issuer.issuer));
+        }
+        if matches!(issuer.jwks, KeySet::At(_)) && issuer.jwks_ca.is_none() {
+            check.fault(&[&format!("trust[{at}].jwks")], "jwks_ca is missing: nobody vouches for that server");
+        }
+        if issuer.kubernetes.is_some() && issuer.audience.is_none() {
+            let rule = "none: a cluster's tokens are seldom made for one service; they must name it to be accepted";
+            check.remark(&format!("trust[{at}].audience"), rule);
         }
         if issuer.algorithms.is_empty() {
             check.fault(&[&format!("trust[{at}].algorithms")], "lists none, so none of its tokens could be accepted");

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-pub use super::common::Trust;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
-use super::values::{NameServer, Size};
+use super::values::{KeySet, NameServer, Size};
 use super::{Check, Role};
 use crate::model::Name;
-use crate::model::token::{CallerPattern, WorkloadId};
+use crate::model::token::{Algorithm, CallerPattern, TrustDomain, WorkloadId};
 
 section! {
     /// The configuration of `funicular sidecar`.
@@ -88,18 +87,23 @@ impl Role for Sidecar {
 }
 
 section! {
-    /// Who this pod is, and the key that proves it: the sidecar signs a token for each service that it calls.
+    /// Who this pod is, and what proves it: a key with which the sidecar signs a token for each service that it calls
+    /// (`id`, `issuer`, `signing_key`, `key_id`), or a token that something else renews (`token_file`).
     pub struct Identity {
         /// The pod's name: `spiffe://<trust domain>/ns/<namespace>/sa/<account>`; the `sub` of its tokens.
-        id: WorkloadId,
+        id: Option<WorkloadId>,
         /// The `iss` of its tokens: what the services' `trust` lists.
-        issuer: String,
+        issuer: Option<String>,
         /// File with the private key that signs them: PKCS#8 PEM, Ed25519 or P-256.
-        signing_key: PathBuf,
+        signing_key: Option<PathBuf>,
         /// The `kid` of that key in the issuer's key set.
-        key_id: String,
+        key_id: Option<String>,
         /// How long a token is good for; it is renewed before half of that is over.
         token_life: Duration = "300s",
+        /// File with a token that is sent as it is to every service, and read again whenever it changes: a Kubernetes
+        /// projected service account token. Whoever receives it can show it to others of its audience, so signing is
+        /// better where there is a key.
+        token_file: Option<PathBuf>,
         /// File with the certificates (PEM) of the authorities that vouch for the services' names.
         ca: PathBuf,
     }
@@ -116,6 +120,29 @@ section! {
 }
 
 section! {
+    /// An issuer whose tokens are accepted.
+    pub struct Trust {
+        /// The `iss` of its tokens, compared octet for octet.
+        issuer: String,
+        /// Its public keys, a JSON Web Key Set (RFC 7517 §5): a file, or an `https://` address that is asked again every
+        /// five minutes and when a token names an unknown key. Keys that were had are kept while it cannot be had.
+        jwks: KeySet,
+        /// File with the certificates (PEM) of the authorities that vouch for the server of `jwks`. Required with an
+        /// `https://` address.
+        jwks_ca: Option<PathBuf>,
+        /// File with a bearer token for the server of `jwks`, where it wants one.
+        jwks_token: Option<PathBuf>,
+        /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
+        algorithms: Vec<Algorithm> = "[EdDSA]",
+        /// What its tokens' `aud` must hold in place of the service's name: for tokens that are not made for one service.
+        audience: Option<String>,
+        /// The issuer is a Kubernetes cluster, and this trust domain stands for it: `system:serviceaccount:NS:ACCOUNT` is
+        /// `spiffe://<this>/ns/NS/sa/ACCOUNT`.
+        kubernetes: Option<TrustDomain>,
+    }
+}
+
+section! {
     /// The DNS stub, and where names are looked up.
     pub struct Dns {
         /// Where the pod's questions arrive, over UDP and TCP; `funicular init` redirects port 53 here.
@@ -124,6 +151,8 @@ section! {
         upstream: Vec<NameServer>,
         /// Where services with structured addresses are looked up.
         peak: Peak,
+        /// How long past its TTL a service is used while none of its name servers can be asked; `0s`: not at all.
+        stale: Duration = "1h",
         /// Addresses the stub hands out in place of a service's own.
         stand_ins: StandIns,
     }

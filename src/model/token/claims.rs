@@ -29,6 +29,8 @@ pub struct Expected<'a> {
     pub issuer: &'a str,
     /// The service that is called.
     pub service: &'a Name,
+    /// What `aud` must hold in place of the service's name, where the issuer's tokens are not made for one service.
+    pub audience: Option<&'a str>,
 }
 
 /// A caller whose token holds. Only [`judge`] makes one.
@@ -116,7 +118,11 @@ pub fn judge(
     if *claims.issuer != *expected.issuer {
         return Err(Unacceptable::Issuer { claimed: claims.issuer.clone(), expected: expected.issuer.into() });
     }
-    if !claims.audience.iter().any(|audience| audience.parse::<Name>().as_ref() == Ok(expected.service)) {
+    let is_meant = |audience: &str| match expected.audience {
+        Some(fixed) => audience == fixed,
+        None => audience.parse::<Name>().as_ref() == Ok(expected.service),
+    };
+    if !claims.audience.iter().any(|audience| is_meant(audience)) {
         return Err(Unacceptable::Audience { claimed: claims.audience.clone(), service: expected.service.clone() });
     }
     let (now, leeway) = (now.0, leeway.as_secs());
@@ -148,7 +154,7 @@ pub(super) mod tests {
 
     pub(in crate::model::token) fn judged(claims: &Claims, now: u64, leeway: Duration) -> Result<Caller, Unacceptable> {
         let service: Name = "Orders.shop.peak.".parse().unwrap();
-        let expected = Expected { issuer: "https://issuer.example", service: &service };
+        let expected = Expected { issuer: "https://issuer.example", service: &service, audience: None };
         judge(claims, &expected, UnixSeconds(now), leeway)
     }
 
@@ -184,6 +190,21 @@ pub(super) mod tests {
         assert_eq!(judged(&several, 1_100, LEEWAY).unwrap_err().reason(), "token-audience-wrong");
         several.audience.clear();
         assert_eq!(judged(&several, 1_100, LEEWAY).unwrap_err().reason(), "token-audience-wrong");
+    }
+
+    #[test]
+    fn an_issuer_of_a_fixed_audience_is_held_to_it_octet_for_octet() {
+        let service: Name = "orders.shop.peak".parse().unwrap();
+        let judged = |audience: &str| {
+            let mut fixed = claims();
+            fixed.audience = vec![audience.into()];
+            let expected =
+                Expected { issuer: "https://issuer.example", service: &service, audience: Some("funicular.dev") };
+            judge(&fixed, &expected, UnixSeconds(1_100), LEEWAY)
+        };
+        assert!(judged("funicular.dev").is_ok());
+        assert_eq!(judged("Funicular.dev").unwrap_err().reason(), "token-audience-wrong");
+        assert_eq!(judged("orders.shop.peak").unwrap_err().reason(), "token-audience-wrong");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod workload;
 
 pub use admit::{Admitted, NotAllowed, admit};
 pub use claims::{Caller, Claims, Expected, Unacceptable, judge};
-pub use workload::{BadWorkloadId, CallerPattern, WorkloadId};
+pub use workload::{BadWorkloadId, CallerPattern, TrustDomain, WorkloadId};
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,8 @@ pub enum Algorithm {
     EdDsa,
     /// ECDSA on P-256 with SHA-256.
     Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256: verified alone, for issuers that have nothing better (RFC 7518 §3.3).
+    Rs256,
 }
 
 impl Algorithm {
@@ -31,6 +33,7 @@ impl Algorithm {
         match self {
             Self::EdDsa => "EdDSA",
             Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
         }
     }
 }
@@ -43,7 +46,7 @@ impl fmt::Display for Algorithm {
 
 /// Not the name of an algorithm that tokens may be signed with.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{text:?} is no accepted algorithm: EdDSA or ES256")]
+#[error("{text:?} is no accepted algorithm: EdDSA, ES256 or RS256")]
 pub struct UnknownAlgorithm {
     /// What was given.
     pub text: Box<str>,
@@ -56,6 +59,7 @@ impl FromStr for Algorithm {
         match text {
             "EdDSA" => Ok(Self::EdDsa),
             "ES256" => Ok(Self::Es256),
+            "RS256" => Ok(Self::Rs256),
             _ => Err(UnknownAlgorithm { text: text.into() }),
         }
     }

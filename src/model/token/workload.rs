@@ -42,6 +42,17 @@ pub enum BadWorkloadId {
 }
 
 impl WorkloadId {
+    /// The workload that a Kubernetes cluster calls `system:serviceaccount:<namespace>:<account>`, in the trust domain
+    /// that stands for the cluster.
+    ///
+    /// # Errors
+    /// [`BadWorkloadId`] when the subject is of another form.
+    pub fn of_service_account(trust_domain: &TrustDomain, subject: &str) -> Result<Self, BadWorkloadId> {
+        let account = subject.strip_prefix("system:serviceaccount:").ok_or(BadWorkloadId::Form)?;
+        let (namespace, account) = account.split_once(':').ok_or(BadWorkloadId::Form)?;
+        format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}").parse()
+    }
+
     /// The trust domain: whose word the identity rests on.
     #[must_use]
     pub fn trust_domain(&self) -> &str {
@@ -102,6 +113,33 @@ impl fmt::Display for WorkloadId {
 impl fmt::Debug for WorkloadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whose word identities rest on: `shop.example` (SPIFFE-ID §2.1).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct TrustDomain(Box<str>);
+
+impl TrustDomain {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TrustDomain {
+    type Err = BadWorkloadId;
+
+    fn from_str(text: &str) -> Result<Self, BadWorkloadId> {
+        check_trust_domain(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -214,6 +252,22 @@ mod tests {
             ("spiffe://shop.example/ns/*/sa/web", BadWorkloadId::Namespace),
         ] {
             assert_eq!(text.parse::<WorkloadId>().unwrap_err(), wrong, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_account_is_the_workload_of_its_namespace_in_the_clusters_trust_domain() {
+        let account = |subject| WorkloadId::of_service_account(&"shop.example".parse().unwrap(), subject);
+        assert_eq!(account("system:serviceaccount:default:web").unwrap(), id(WEB));
+        for (subject, wrong) in [
+            ("system:node:worker-1", BadWorkloadId::Form),
+            ("system:serviceaccount:default", BadWorkloadId::Form),
+            ("system:serviceaccount::web", BadWorkloadId::Namespace),
+            ("system:serviceaccount:default:web:more", BadWorkloadId::Account),
+            ("system:serviceaccount:default:web/sa/root", BadWorkloadId::Form),
+            (WEB, BadWorkloadId::Form),
+        ] {
+            assert_eq!(account(subject).unwrap_err(), wrong, "{subject}");
         }
     }
 

@@ -217,7 +217,7 @@ impl Access {
     fn workload(&self, token: &[u8], now: UnixSeconds) -> Result<crate::model::token::Caller, TokenError> {
         let audience = self.audience.as_ref().ok_or(TokenError::NoIssuer)?;
         let claims = Unverified::parse(token)?.verify(&self.issuers.load())?;
-        let expected = Expected { issuer: &claims.issuer, service: audience };
+        let expected = Expected { issuer: &claims.issuer, service: audience, audience: None };
         Ok(judge(&claims, &expected, now, LEEWAY)?)
     }
 }

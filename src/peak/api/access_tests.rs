@@ -19,7 +19,7 @@ fn key() -> SigningKey {
 
 fn issuers(key: &SigningKey) -> Vec<TrustedIssuer> {
     let keys = Jwks::parse(to_jwks(&[key]).as_bytes()).unwrap();
-    vec![TrustedIssuer { issuer: ISSUER.into(), keys, algorithms: [Algorithm::EdDsa].into() }]
+    vec![TrustedIssuer::new(ISSUER, keys, &[Algorithm::EdDsa])]
 }
 
 /// Rules as a configuration has them, on all addresses, with TLS.

@@ -202,7 +202,7 @@ fn issuers(trust: &[Trust]) -> Result<Vec<TrustedIssuer>, ApiError> {
         let path = || trust.jwks.clone();
         let text = std::fs::read(&trust.jwks).map_err(|cause| ApiError::Unreadable { path: path(), cause })?;
         let keys = Jwks::parse(&text).map_err(|cause| ApiError::Jwks { path: path(), cause })?;
-        Ok(TrustedIssuer { issuer: trust.issuer.as_str().into(), keys, algorithms: trust.algorithms.as_slice().into() })
+        Ok(TrustedIssuer::new(&trust.issuer, keys, &trust.algorithms))
     };
     trust.iter().map(issuer).collect()
 }

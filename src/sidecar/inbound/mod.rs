@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
@@ -304,12 +305,13 @@ impl Entered {
 }
 
 impl Inbound {
-    /// Accepts connections until told to take nothing new.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+    /// Accepts connections until told to take nothing new. Each is carried as `settings` are when it arrives.
+    pub async fn run(settings: Arc<ArcSwap<Self>>, listener: TcpListener, watch: Watch) {
         let mut graceful = watch.clone();
         let stop = async move { graceful.graceful().await };
-        listener::accept(listener, Direction::Inbound, &self.report, &self.memory, stop, |tcp, client| {
-            tokio::spawn(Arc::clone(&self).carry(tcp, client, watch.clone()));
+        let first = settings.load_full();
+        listener::accept(listener, Direction::Inbound, &first.report, &first.memory, stop, |tcp, client| {
+            tokio::spawn(settings.load_full().carry(tcp, client, watch.clone()));
         })
         .await;
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::model::token::{Caller, Claims, Expected, Unacceptable, judge};
 use crate::model::{Name, UnixSeconds};
@@ -24,6 +25,8 @@ const GENERATION: usize = 2048;
 /// Verifies the tokens of callers.
 pub struct Verifier {
     trusted: ArcSwap<Trusted>,
+    /// A token named a key that is not among those known.
+    unknown_key: Notify,
     report: Report,
 }
 
@@ -62,7 +65,12 @@ impl Verifier {
     /// A verifier that trusts these issuers.
     #[must_use]
     pub fn new(issuers: Vec<TrustedIssuer>, report: Report) -> Self {
-        Self { trusted: ArcSwap::from_pointee(Trusted::new(issuers)), report }
+        Self { trusted: ArcSwap::from_pointee(Trusted::new(issuers)), unknown_key: Notify::new(), report }
+    }
+
+    /// Waits for a token that names a key which is not known: its issuer may have a new one. Cancel safe.
+    pub async fn unknown_key(&self) {
+        self.unknown_key.notified().await;
     }
 
     /// Trusts these issuers from now on, and forgets what the old keys have verified.
@@ -84,14 +92,20 @@ impl Verifier {
                 claims
             }
             None => {
-                let claims = Arc::new(Unverified::parse(token)?.verify(&trusted.issuers)?);
+                let claims = Unverified::parse(token)?.verify(&trusted.issuers);
+                if matches!(claims, Err(JwtError::UnknownKey { .. })) {
+                    self.unknown_key.notify_one();
+                }
+                let claims = Arc::new(claims?);
                 self.report.verdict(Verdict::Checked);
                 trusted.known.lock().remember(token, Arc::clone(&claims));
                 claims
             }
         };
         // The issuer whose key verified the signature is the one that the claims name: `verify` found it by that name.
-        let expected = Expected { issuer: &claims.issuer, service };
+        let issuer = trusted.issuers.iter().find(|trusted| trusted.issuer == claims.issuer);
+        let audience = issuer.and_then(|issuer| issuer.audience.as_deref());
+        let expected = Expected { issuer: &claims.issuer, service, audience };
         Ok(judge(&claims, &expected, now, LEEWAY)?)
     }
 }
@@ -145,7 +159,7 @@ mod tests {
 
     fn trusting(key: &SigningKey) -> Vec<TrustedIssuer> {
         let keys = Jwks::parse(to_jwks(&[key]).as_bytes()).unwrap();
-        vec![TrustedIssuer { issuer: ISSUER.into(), keys, algorithms: [Algorithm::EdDsa].into() }]
+        vec![TrustedIssuer::new(ISSUER, keys, &[Algorithm::EdDsa])]
     }
 
     fn claims(expires: u64) -> Claims {

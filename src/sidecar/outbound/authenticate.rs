@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::model::token::{Claims, WorkloadId};
 use crate::model::{Name, UnixSeconds};
 use crate::net::tls::{NoHostName, host_name};
 use crate::sidecar::report::Report;
-use crate::wire::jwt::{SignError, SigningKey};
+use crate::wire::jwt::{JwtError, SignError, SigningKey, Unverified};
 
 /// For how many services tokens are held at once.
 const MOST_HELD: usize = 4096;
@@ -58,6 +59,12 @@ pub enum NoCredential {
     /// The provider refused.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// Whoever renews the token did not.
+    #[error("the token of identity.token_file expired {} s ago, and no newer one is in the file", .ago.as_secs())]
+    TokenExpired {
+        /// How long it has been dead.
+        ago: Duration,
+    },
     /// No header field can hold it.
     #[error("the token cannot stand in {field}")]
     NoField {
@@ -74,50 +81,68 @@ impl NoCredential {
             Self::NoIdentity => "identity-missing",
             Self::Name(_) => "name-unprovable",
             Self::Sign(_) | Self::NoField { .. } => "signing-failed",
+            Self::TokenExpired { .. } => "identity-token-expired",
         }
     }
 }
 
-/// Signs tokens for the services that this pod calls, one for each, and holds them while they are fresh.
-pub struct Tokens {
-    key: SigningKey,
-    issuer: Box<str>,
-    subject: WorkloadId,
-    life: Duration,
-    held: Mutex<HashMap<Name, Credential>>,
-    report: Report,
+/// What proves who this pod is.
+#[derive(Debug)]
+pub enum Proof {
+    /// A key with which a token is signed for each service.
+    Key(Signer),
+    /// A token that something else renews, for all services.
+    Token(GivenToken),
 }
 
-impl Tokens {
-    /// Tokens of `subject`, vouched for by `issuer`, whose key this is, good for `life` each.
-    #[must_use]
-    pub fn new(key: SigningKey, issuer: &str, subject: WorkloadId, life: Duration, report: Report) -> Self {
-        Self { key, issuer: issuer.into(), subject, life, held: Mutex::default(), report }
-    }
+/// Signs tokens.
+#[derive(Debug)]
+pub struct Signer {
+    /// The private key.
+    pub key: SigningKey,
+    /// Who vouches for the subject: the key is one of its keys.
+    pub issuer: Box<str>,
+    /// Who this pod is.
+    pub subject: WorkloadId,
+    /// How long a token is good for.
+    pub life: Duration,
+}
 
-    /// A token for the service that has at least half of its life left.
+/// A token that was not made here. Never printed.
+pub struct GivenToken {
+    token: Arc<str>,
+    expires: UnixSeconds,
+}
+
+impl GivenToken {
+    /// Takes the text of a token, white space around it aside.
     ///
     /// # Errors
-    /// [`NoCredential`].
-    pub fn authenticate(&self, service: &Name, now: UnixSeconds) -> Result<Credential, NoCredential> {
-        if let Some(held) = self.held.lock().get(service)
-            && now < held.stale
-        {
-            return Ok(held.clone());
-        }
-        // Signed outside the lock: two callers at once may sign twice, which is cheaper than waiting.
-        let credential = self.sign(service, now)?;
-        let mut held = self.held.lock();
-        if held.len() >= MOST_HELD {
-            held.retain(|_, held| now < held.stale);
-        }
-        if held.len() < MOST_HELD {
-            held.insert(service.clone(), credential.clone());
-        }
-        Ok(credential)
+    /// What is wrong with its form; whether anybody accepts it is not known here.
+    pub fn parse(text: &str) -> Result<Self, JwtError> {
+        let text = text.trim();
+        let expires = Unverified::parse(text.as_bytes())?.expires();
+        Ok(Self { token: text.into(), expires })
     }
 
-    fn sign(&self, service: &Name, now: UnixSeconds) -> Result<Credential, NoCredential> {
+    /// The token as it is, until it expires. It is looked at again when half of what is left of its life is over.
+    fn credential(&self, now: UnixSeconds) -> Result<Credential, NoCredential> {
+        let left = self.expires.0.saturating_sub(now.0);
+        if left == 0 {
+            return Err(NoCredential::TokenExpired { ago: Duration::from_secs(now.0 - self.expires.0) });
+        }
+        Ok(Credential { token: Arc::clone(&self.token), stale: UnixSeconds(now.0 + left.div_ceil(2)) })
+    }
+}
+
+impl fmt::Debug for GivenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GivenToken(until {})", self.expires.0)
+    }
+}
+
+impl Signer {
+    fn credential(&self, service: &Name, now: UnixSeconds) -> Result<Credential, NoCredential> {
         let claims = Claims {
             issuer: self.issuer.clone(),
             subject: self.subject.clone(),
@@ -126,16 +151,64 @@ impl Tokens {
             not_before: now,
             expires: UnixSeconds(now.0.saturating_add(self.life.as_secs())),
         };
-        let token = self.key.sign(&claims)?;
-        self.report.signed();
         let stale = UnixSeconds(now.0.saturating_add(self.life.as_secs().div_ceil(2)));
-        Ok(Credential { token: token.into(), stale })
+        Ok(Credential { token: self.key.sign(&claims)?.into(), stale })
+    }
+}
+
+/// The tokens for the services that this pod calls, signed for each and held while they are fresh, or given for all.
+pub struct Tokens {
+    proof: ArcSwap<Proof>,
+    held: Mutex<HashMap<Name, Credential>>,
+    report: Report,
+}
+
+impl Tokens {
+    /// Tokens by this proof.
+    #[must_use]
+    pub fn new(proof: Proof, report: Report) -> Self {
+        Self { proof: ArcSwap::from_pointee(proof), held: Mutex::default(), report }
+    }
+
+    /// Proves itself by something else from now on; connections in use learn of it when their token is renewed.
+    pub fn replace(&self, proof: Proof) {
+        self.proof.store(Arc::new(proof));
+        self.held.lock().clear();
+    }
+
+    /// A token for the service, signed ones with at least half of their life left.
+    ///
+    /// # Errors
+    /// [`NoCredential`].
+    pub fn authenticate(&self, service: &Name, now: UnixSeconds) -> Result<Credential, NoCredential> {
+        let proof = self.proof.load();
+        let signer = match &**proof {
+            Proof::Key(signer) => signer,
+            Proof::Token(given) => return given.credential(now),
+        };
+        if let Some(held) = self.held.lock().get(service)
+            && now < held.stale
+        {
+            return Ok(held.clone());
+        }
+        // Signed outside the lock: two callers at once may sign twice, which is cheaper than waiting.
+        let credential = signer.credential(service, now)?;
+        self.report.signed();
+        let mut held = self.held.lock();
+        if held.len() >= MOST_HELD {
+            held.retain(|_, held| now < held.stale);
+        }
+        // What an old key signed while it was replaced is not for keeping.
+        if held.len() < MOST_HELD && Arc::ptr_eq(&proof, &self.proof.load()) {
+            held.insert(service.clone(), credential.clone());
+        }
+        Ok(credential)
     }
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("subject", &self.subject).field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Tokens").field("proof", &*self.proof.load()).finish_non_exhaustive()
     }
 }
 
@@ -144,12 +217,21 @@ mod tests {
     use super::*;
     use crate::ops::metrics::Registry;
 
-    fn tokens() -> Tokens {
+    fn signer() -> Signer {
         let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
         let key = SigningKey::from_pem(pem.as_bytes(), "web-1").unwrap();
         let subject = "spiffe://shop.example/ns/default/sa/web".parse().unwrap();
-        let report = Report::new(&Registry::new());
-        Tokens::new(key, "https://issuer.example", subject, Duration::from_secs(300), report)
+        Signer { key, issuer: "https://issuer.example".into(), subject, life: Duration::from_secs(300) }
+    }
+
+    fn tokens() -> Tokens {
+        Tokens::new(Proof::Key(signer()), Report::new(&Registry::new()))
+    }
+
+    /// A token for `orders.shop.peak` that expires at 1300.
+    fn given() -> String {
+        let service = "orders.shop.peak".parse().unwrap();
+        signer().credential(&service, UnixSeconds(1_000)).unwrap().token.to_string()
     }
 
     fn token(tokens: &Tokens, service: &str, now: u64) -> Arc<str> {
@@ -186,10 +268,36 @@ mod tests {
     }
 
     #[test]
+    fn a_given_token_goes_to_every_service_until_the_very_second_it_expires() {
+        let text = given();
+        let given = GivenToken::parse(&format!("{text}\n")).unwrap();
+        let tokens = Tokens::new(Proof::Token(given), Report::new(&Registry::new()));
+        assert_eq!(&*token(&tokens, "orders.shop.peak", 1_000), text);
+        assert_eq!(&*token(&tokens, "users.shop.peak", 1_299), text);
+        let refused = tokens.authenticate(&"orders.shop.peak".parse().unwrap(), UnixSeconds(1_300)).unwrap_err();
+        assert_eq!(refused, NoCredential::TokenExpired { ago: Duration::ZERO });
+    }
+
+    #[test]
+    fn what_an_old_key_signed_is_not_used_after_it_was_replaced() {
+        let tokens = tokens();
+        let old = token(&tokens, "orders.shop.peak", 1_000);
+        tokens.replace(Proof::Key(signer()));
+        assert_ne!(token(&tokens, "orders.shop.peak", 1_001), old);
+    }
+
+    #[test]
+    fn what_is_no_token_is_not_taken_for_one() {
+        assert_eq!(GivenToken::parse("not a token").unwrap_err().reason(), "token-malformed");
+    }
+
+    #[test]
     fn neither_token_nor_key_is_printed() {
         let tokens = tokens();
         let credential = tokens.authenticate(&"orders.shop.peak".parse().unwrap(), UnixSeconds(1_000)).unwrap();
         assert_eq!(format!("{credential:?}"), "Credential(…)");
+        assert!(!format!("{tokens:?}").contains("eyJ"));
+        tokens.replace(Proof::Token(GivenToken::parse(&given()).unwrap()));
         assert!(!format!("{tokens:?}").contains("eyJ"));
     }
 }

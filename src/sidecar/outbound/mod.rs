@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -78,10 +79,10 @@ pub struct Limits {
 }
 
 /// Who this pod is to the services it calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity {
-    /// Signs the tokens.
-    pub tokens: Tokens,
+    /// Its tokens.
+    pub tokens: Arc<Tokens>,
     /// Whom to believe that a server is the service.
     pub tls: ClientTls,
 }
@@ -101,13 +102,13 @@ pub struct Outbound {
     /// Tunnels that are free.
     pub tunnels: Arc<Tunnels>,
     /// What conversations in HTTP share.
-    pub http: http::Shared,
+    pub http: Arc<http::Shared>,
     /// Where connections come from.
     pub sources: Sources,
     /// Where they failed lately.
-    pub health: Health,
+    pub health: Arc<Health>,
     /// What further attempts are paid from.
-    pub retries: Retries,
+    pub retries: Arc<Retries>,
     /// How many connections each service may have.
     pub circuits: Quota<Name>,
     /// What makes connections wait.
@@ -225,24 +226,28 @@ impl Outbound {
     /// Accepts redirected connections of the application until everything is to end.
     ///
     /// A graceful stop does not stop it: an application that is finishing its work still makes calls.
-    pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+    ///
+    /// Each connection is carried as `settings` are when it arrives.
+    pub async fn run(settings: Arc<ArcSwap<Self>>, listener: TcpListener, watch: Watch) {
+        let first = settings.load_full();
         tokio::select! {
-            () = self.accept(listener, Door::Redirected, watch) => {}
-            () = self.tunnels.look_after() => {}
-            () = self.http.peers.look_after() => {}
+            () = Self::accept(settings, listener, Door::Redirected, watch) => {}
+            () = first.tunnels.look_after() => {}
+            () = first.http.peers.look_after() => {}
         }
     }
 
     /// The same for connections that the application asks for, by SOCKS5 or HTTP CONNECT.
-    pub async fn run_explicit(self: Arc<Self>, listener: TcpListener, watch: Watch) {
-        self.accept(listener, Door::Explicit, watch).await;
+    pub async fn run_explicit(settings: Arc<ArcSwap<Self>>, listener: TcpListener, watch: Watch) {
+        Self::accept(settings, listener, Door::Explicit, watch).await;
     }
 
-    async fn accept(self: &Arc<Self>, listener: TcpListener, door: Door, watch: Watch) {
+    async fn accept(settings: Arc<ArcSwap<Self>>, listener: TcpListener, door: Door, watch: Watch) {
         let mut forced = watch.clone();
         let stop = async move { forced.forced().await };
-        listener::accept(listener, Direction::Outbound, &self.report, &self.memory, stop, |app, client| {
-            tokio::spawn(Arc::clone(self).carry(app, client, door, watch.clone()));
+        let first = settings.load_full();
+        listener::accept(listener, Direction::Outbound, &first.report, &first.memory, stop, |app, client| {
+            tokio::spawn(settings.load_full().carry(app, client, door, watch.clone()));
         })
         .await;
     }

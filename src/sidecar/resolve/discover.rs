@@ -1,6 +1,7 @@
 //! From a name to its service: the APL record set, and the first source that has a rule (SSA.md §1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -19,6 +20,9 @@ use crate::wire::dns::ssa_records::{self, Legacy, Sources};
 
 /// How many names' services, or lack of one, are remembered.
 const MOST_NAMES: usize = 16_384;
+/// How long a service past its TTL is used before its name servers are asked again; also the TTL that it is passed on
+/// with (RFC 8767 §5: a stale answer is not for keeping).
+const STALE_FOR: Duration = Duration::from_secs(5);
 /// A name's rules stand below it at this label.
 const RULES_LABEL: &[u8] = b"_ssa";
 
@@ -28,6 +32,9 @@ pub(super) struct Directory {
     pub(super) walker: Arc<Walker>,
     pub(super) spaces: Spaces,
     names: Mutex<Cache<Name, Result<Entry, ResolveError>>>,
+    /// What was last found, for when nobody can be asked.
+    last: Mutex<Cache<Name, Entry>>,
+    stale: Duration,
     metrics: ResolveMetrics,
 }
 
@@ -50,6 +57,8 @@ impl Entry {
 impl Directory {
     pub(super) fn new(settings: Settings, client: DnsClient, metrics: ResolveMetrics) -> Self {
         Self {
+            stale: settings.stale,
+            last: Mutex::new(Cache::new(MOST_NAMES)),
             walker: Arc::new(Walker::new(settings, client, metrics.clone())),
             spaces: Spaces::default(),
             names: Mutex::new(Cache::new(MOST_NAMES)),
@@ -108,14 +117,34 @@ impl Directory {
             self.metrics.cache_hits.increment();
             return known.clone();
         }
-        let (outcome, until) = self.published(name).await?;
+        let published = self.published(name).await;
         let now = Instant::now();
+        let (outcome, until) = match published {
+            Ok(published) => published,
+            Err(error) => return self.stale(name, now).ok_or(error),
+        };
         match &outcome {
-            Ok(entry) => self.spaces.put(&entry.found.service),
-            Err(_) => self.spaces.remove(name),
+            Ok(entry) => {
+                self.spaces.put(&entry.found.service);
+                self.last.lock().insert(name.clone(), entry.clone(), until + self.stale, now);
+            }
+            Err(_) => {
+                self.spaces.remove(name);
+                self.last.lock().remove(name);
+            }
         }
         self.names.lock().insert(name.clone(), outcome.clone(), until, now);
         outcome
+    }
+
+    /// What was last found, past its TTL but not past its time.
+    fn stale(&self, name: &Name, now: Instant) -> Option<Entry> {
+        let last = self.last.lock().get(name, now)?.clone();
+        let until = now + STALE_FOR;
+        let entry = Entry { found: Found { until, ..last.found }, ..last };
+        self.metrics.stale.increment();
+        self.names.lock().insert(name.clone(), Ok(entry.clone()), until, now);
+        Some(entry)
     }
 
     /// Asks for all that a name may publish at once; what DNS says, and until when it holds.

@@ -21,6 +21,7 @@ pub struct ResolveMetrics {
     pub(super) found: Counter,
     pub(super) lookups: Counters<Outcome>,
     pub(super) cache_hits: Counter,
+    pub(super) stale: Counter,
     pub(super) questions: Counter,
     pub(super) failovers: Counter,
     pub(super) unusable_answers: Counters<Reason>,
@@ -41,6 +42,10 @@ impl ResolveMetrics {
             lookups,
             cache_hits: registry
                 .counter("funicular_resolver_cache_hits_total", "Lookups answered without asking any name server."),
+            stale: registry.counter(
+                "funicular_resolver_stale_total",
+                "Services used past their TTL because no name server could be asked.",
+            ),
             questions: registry.counter("funicular_resolver_questions_total", "Questions sent to Peak's name servers."),
             failovers: registry.counter(
                 "funicular_resolver_failovers_total",

@@ -2,8 +2,8 @@
 //!
 //! Owns the sidecar's whole view of DNS below Peak's zones. Given only the main servers' addresses it follows referrals
 //! to the clusters' servers, fails over between name servers, believes nobody beyond its own zone, and keeps everything
-//! exactly as long as its TTL says. With no name server left, what is known goes on to its end, and after that a lookup
-//! fails at once with a counted reason; nothing here ever says "an ordinary name" only because nobody answered.
+//! exactly as long as its TTL says. With no name server left, services that were found go on for a stated time past their
+//! TTL (RFC 8767), and after that a lookup fails at once with a counted reason; nothing here ever says "an ordinary name" only because nobody answered.
 //!
 //! | module | owns |
 //! |---|---|
@@ -54,6 +54,8 @@ pub struct Settings {
     pub servers: Vec<SocketAddr>,
     /// The port of the servers that referrals name: 53 wherever DNS is what it is elsewhere.
     pub delegated_port: u16,
+    /// How long past its TTL a service that was found is used while nobody can be asked (RFC 8767 §5).
+    pub stale: Duration,
 }
 
 /// A service as DNS publishes it.

@@ -41,6 +41,12 @@ pub enum KeyFault {
         /// Its name.
         member: &'static str,
     },
+    /// An RSA modulus of less than 2048 bits (RFC 7518 §3.3) or more than 8192.
+    #[error("n is not a modulus of 2048 to 8192 bits in base64url without padding")]
+    Modulus,
+    /// The exponent is no base64url.
+    #[error("e is not an exponent in base64url without padding")]
+    Exponent,
     /// A coordinate is not 32 octets in base64url.
     #[error("{member} is not 32 octets in base64url without padding")]
     Coordinate {

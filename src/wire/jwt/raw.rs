@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::JwtError;
+use super::{JwtError, Subjects};
 use crate::model::UnixSeconds;
-use crate::model::token;
+use crate::model::token::{self, WorkloadId};
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct Header {
@@ -35,7 +35,7 @@ enum Audience {
 }
 
 /// RFC 7519 §2: a NumericDate, which may have a fraction; that is cut, so a token never lives longer than it says.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Seconds {
     Whole(u64),
@@ -67,10 +67,18 @@ impl Claims {
         }
     }
 
-    pub(super) fn checked(self) -> Result<token::Claims, JwtError> {
+    pub(super) fn expires(&self) -> UnixSeconds {
+        self.exp.into()
+    }
+
+    pub(super) fn checked(self, subjects: &Subjects) -> Result<token::Claims, JwtError> {
+        let subject = match subjects {
+            Subjects::Workloads => self.sub.parse(),
+            Subjects::ServiceAccounts { trust_domain } => WorkloadId::of_service_account(trust_domain, &self.sub),
+        };
         Ok(token::Claims {
             issuer: self.iss,
-            subject: self.sub.parse().map_err(JwtError::Subject)?,
+            subject: subject.map_err(JwtError::Subject)?,
             audience: match self.aud {
                 Audience::One(one) => vec![one],
                 Audience::Several(several) => several,

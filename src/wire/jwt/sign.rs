@@ -108,6 +108,7 @@ pub(in crate::wire) fn jws(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     match algorithm {
         Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
         Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
     }
 }
 
@@ -122,6 +123,8 @@ fn public_octets(key: &EncodingKey, algorithm: Algorithm) -> jsonwebtoken::error
             let (_, x, y) = (provider.ec_pub_components_from_private_key)(key.as_bytes(), jws(algorithm))?;
             Ok(PublicOctets::P256(x, y))
         }
+        // No token of ours is signed so.
+        Algorithm::Rs256 => Err(jsonwebtoken::errors::ErrorKind::InvalidAlgorithm.into()),
     }
 }
 

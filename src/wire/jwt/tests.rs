@@ -23,7 +23,7 @@ fn signing_key(algorithm: &'static rcgen::SignatureAlgorithm, kid: &str) -> Sign
 
 fn trust(keys: &[&SigningKey], algorithms: &[Algorithm]) -> Vec<TrustedIssuer> {
     let keys = Jwks::parse(to_jwks(keys).as_bytes()).unwrap();
-    vec![TrustedIssuer { issuer: ISSUER.into(), keys, algorithms: algorithms.into() }]
+    vec![TrustedIssuer::new(ISSUER, keys, algorithms)]
 }
 
 fn claims() -> Claims {
@@ -190,7 +190,8 @@ fn a_token_of_another_form_is_refused_before_anything_is_decoded() {
 
 #[test]
 fn a_numeric_date_may_have_a_fraction_and_saturates() {
-    let decoded = |json: &str| serde_json::from_str::<raw::Claims>(json).unwrap().checked().unwrap();
+    let decoded =
+        |json: &str| serde_json::from_str::<raw::Claims>(json).unwrap().checked(&Subjects::Workloads).unwrap();
     let claims = decoded(r#"{"iss":"i","sub":"spiffe://a/ns/b/sa/c","aud":[],"iat":-5,"nbf":1.9,"exp":1e300}"#);
     assert_eq!((claims.issued_at, claims.not_before), (UnixSeconds(0), UnixSeconds(1)));
     assert_eq!(claims.expires, UnixSeconds(u64::MAX));
@@ -207,4 +208,61 @@ proptest! {
         let token = format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let _ = Unverified::parse(token.as_bytes()).map(|token| token.verify(&[]).is_err());
     }
+}
+
+/// A cluster that signs as Kubernetes does: RS256, no `typ`, service accounts as subjects.
+struct Cluster {
+    key: jsonwebtoken::EncodingKey,
+    jwks: String,
+}
+
+impl Cluster {
+    fn new(size: rcgen::RsaKeySize) -> Self {
+        let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap().serialize_pem();
+        let key = jsonwebtoken::EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+        let components = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_private_key;
+        let (n, e) = components(key.as_bytes()).unwrap();
+        let [n, e] = [n, e].map(|octets| URL_SAFE_NO_PAD.encode(octets));
+        let jwks = format!(r#"{{"keys":[{{"kty":"RSA","alg":"RS256","use":"sig","kid":"k1","n":"{n}","e":"{e}"}}]}}"#);
+        Self { key, jwks }
+    }
+
+    fn trusted(&self, subjects: Subjects) -> Vec<TrustedIssuer> {
+        let keys = Jwks::parse(self.jwks.as_bytes()).unwrap();
+        vec![TrustedIssuer { subjects, ..TrustedIssuer::new(ISSUER, keys, &[Algorithm::Rs256]) }]
+    }
+
+    fn token(&self) -> String {
+        let claims = r#"{"aud":["funicular.dev"],"exp":1300,"iat":1000,"nbf":1000,"iss":"https://issuer.example",
+            "kubernetes.io":{"namespace":"default"},"sub":"system:serviceaccount:default:web"}"#;
+        let [header, claims] = [r#"{"alg":"RS256","kid":"k1"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let signed = format!("{header}.{claims}");
+        let algorithm = jsonwebtoken::Algorithm::RS256;
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.key, algorithm).unwrap();
+        format!("{signed}.{signature}")
+    }
+}
+
+#[test]
+fn a_clusters_own_token_speaks_of_a_workload_in_the_clusters_trust_domain() {
+    let cluster = Cluster::new(rcgen::RsaKeySize::_2048);
+    let token = cluster.token();
+    let of_cluster = Subjects::ServiceAccounts { trust_domain: "shop.example".parse().unwrap() };
+
+    let claims = verified(&token, &cluster.trusted(of_cluster)).unwrap();
+
+    assert_eq!(claims.subject.as_str(), "spiffe://shop.example/ns/default/sa/web");
+    assert_eq!(claims.audience, ["funicular.dev".into()]);
+    let untyped = verified(&token, &cluster.trusted(Subjects::Workloads)).unwrap_err();
+    assert_eq!(untyped.reason(), "token-type-wrong");
+    let other = Cluster::new(rcgen::RsaKeySize::_2048);
+    let forged =
+        verified(&token, &other.trusted(Subjects::ServiceAccounts { trust_domain: "shop.example".parse().unwrap() }));
+    assert_eq!(forged.unwrap_err().reason(), "token-signature-wrong");
+}
+
+#[test]
+fn a_token_tells_its_bearer_when_it_expires() {
+    let token = ed25519("k1").sign(&claims()).unwrap();
+    assert_eq!(Unverified::parse(token.as_bytes()).unwrap().expires(), UnixSeconds(1_300));
 }
