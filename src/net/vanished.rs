@@ -28,6 +28,14 @@ pub fn notice<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
+/// Has the connection end when what was sent is not acknowledged for so long (TCP_USER_TIMEOUT, RFC 5482).
+///
+/// # Errors
+/// Whatever setsockopt(2) says.
+pub fn give_up_after<'s>(socket: impl Into<SockRef<'s>>, silence: Duration) -> io::Result<()> {
+    socket.into().set_tcp_user_timeout(Some(silence))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,11 +28,14 @@ use super::types::NodeId;
 use crate::model::Name;
 use crate::model::registry::SCHEMA;
 use crate::net::tls::{ClientTls, NoHostName, ServerTls, TlsFileError, host_name};
+use crate::net::vanished::give_up_after;
 
 /// The protocol's name in TLS (RFC 7301).
 pub(super) const PROTOCOL: &str = "funicular-raft/1";
 /// How long a connection and its handshake may take.
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
+pub(super) const HANDSHAKE: Duration = Duration::from_millis(1_500);
+/// How long what was sent may go without the other end's system having it.
+const SILENT: Duration = Duration::from_secs(2);
 /// The most octets of a frame: an entry with a whole zone.
 const LONGEST: usize = 256 << 20;
 /// Octets that are written together.
@@ -181,7 +184,7 @@ impl Inner {
     async fn connect(&self, address: &str, lane: Lane) -> Made {
         let text = |error: &dyn fmt::Display| Box::from(error.to_string());
         let tcp = TcpStream::connect(address).await.map_err(|error| text(&error))?;
-        tcp.set_nodelay(true).map_err(|error| text(&error))?;
+        prepare(&tcp).map_err(|error| text(&error))?;
         let mut stream: Box<dyn Stream> = match &self.security {
             Some(Security { client, name, .. }) => {
                 Box::new(client.connect(tcp, name, PROTOCOL).await.map_err(|error| text(&error))?)
@@ -198,6 +201,13 @@ impl Inner {
             Err(_) => Err("it is no node".into()),
         }
     }
+}
+
+/// Small messages go out at once, and a connection whose other end is silent is given up: after a partition a new one is
+/// sooner there than the old one.
+pub(super) fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    give_up_after(tcp, SILENT)
 }
 
 /// Reads and writes a connection from now on.

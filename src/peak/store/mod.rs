@@ -480,7 +480,8 @@ impl Store {
         self.0.node.read(look)
     }
 
-    /// Until when this node answers strictly without asking anybody; none when it must ask.
+    /// Until when this node answers strictly without asking anybody; none when it must ask. Ask again within 25 ms: a
+    /// leader that is stopped leads no more by then.
     #[must_use]
     pub fn strict_until(&self) -> Option<Instant> {
         self.0.node.leads_until()

@@ -9,12 +9,13 @@ use openraft::error::{
 };
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::{AnyError, OptionalSend};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use super::message::{Ask, Lane, Network, No, Tell};
+use super::message::{Ask, Lane, Network, No, Tell, Unreached};
 use super::types::{
-    AppendRequest, AppendResponse, NodeId, Peer, Snapshot, SnapshotResponse, TypeConfig, Vote, VoteRequest,
+    AppendRequest, AppendResponse, LogId, NodeId, Peer, Snapshot, SnapshotResponse, TypeConfig, Vote, VoteRequest,
     VoteResponse,
 };
 
@@ -22,6 +23,8 @@ use super::types::{
 const PART: usize = 1 << 20;
 /// How long one part of a snapshot may take, the last one with its installation.
 const PART_TIME: Duration = Duration::from_secs(60);
+/// How long entries may be on their way.
+const ENTRIES: Duration = Duration::from_secs(30);
 /// How long nobody is asked who could not be reached.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,23 +40,53 @@ pub(super) struct Line {
     lines: Lines,
     node: NodeId,
     address: String,
+    /// Entries on their way.
+    sent: Option<Sent>,
+}
+
+/// Entries that are on their way. openraft gives a message up after one heartbeat, and asks for the same entries again;
+/// a large one, or one for a slow disk, would be sent over and over. So it goes on, and who asks again waits for it.
+struct Sent {
+    vote: Vote,
+    prev: Option<LogId>,
+    last: LogId,
+    asked: Instant,
+    answer: JoinHandle<Result<Tell, Unreached>>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Lines {
     type Network = Line;
 
     async fn new_client(&mut self, target: NodeId, peer: &Peer) -> Line {
-        Line { lines: self.clone(), node: target, address: peer.address.clone() }
+        Line { lines: self.clone(), node: target, address: peer.address.clone(), sent: None }
     }
 }
 
 impl Line {
     async fn ask(&self, lane: Lane, ask: Ask, within: Duration) -> Result<Tell, Failed> {
-        match self.lines.network.ask(&self.address, lane, ask, within).await {
-            Ok(Tell::No(no)) => Err(Failed::No(no)),
-            Ok(tell) => Ok(tell),
-            Err(unreached) => Err(Failed::Away(Away::new(&unreached))),
+        told(self.lines.network.ask(&self.address, lane, ask, within).await)
+    }
+
+    /// The answer to entries or to a heartbeat that were asked for at `asked`.
+    fn appended<E: std::error::Error>(
+        &self,
+        told: Tell,
+        vote: Vote,
+        asked: Instant,
+    ) -> Result<AppendResponse, RPCError<NodeId, Peer, E>> {
+        let Tell::Append(response) = told else { return Err(strange()) };
+        if matches!(response, AppendResponse::Success | AppendResponse::PartialSuccess(_)) {
+            self.lines.lease.acknowledged(vote, self.node, asked);
         }
+        Ok(response)
+    }
+}
+
+fn told(answer: Result<Tell, Unreached>) -> Result<Tell, Failed> {
+    match answer {
+        Ok(Tell::No(no)) => Err(Failed::No(no)),
+        Ok(tell) => Ok(tell),
+        Err(unreached) => Err(Failed::Away(Away::new(&unreached))),
     }
 }
 
@@ -81,17 +114,31 @@ impl RaftNetwork<TypeConfig> for Line {
         request: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RPCError<NodeId, Peer, RaftError<NodeId>>> {
-        let (vote, sent) = (request.vote, Instant::now());
         self.lines.lease.acts();
-        match self.ask(Lane::Log, Ask::Append(request), option.hard_ttl()).await {
-            Ok(Tell::Append(response)) => {
-                if matches!(response, AppendResponse::Success | AppendResponse::PartialSuccess(_)) {
-                    self.lines.lease.acknowledged(vote, self.node, sent);
-                }
-                Ok(response)
+        let (vote, prev, now) = (request.vote, request.prev_log_id, Instant::now());
+        let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
+            let answer = self.ask(Lane::Log, Ask::Append(request), option.hard_ttl()).await;
+            return self.appended(answer.map_err(Failed::rpc)?, vote, now);
+        };
+        if self.sent.as_ref().is_none_or(|sent| (sent.vote, sent.prev) != (vote, prev)) {
+            let (network, address) = (Arc::clone(&self.lines.network), self.address.clone());
+            let ask = async move { network.ask(&address, Lane::Log, Ask::Append(request), ENTRIES).await };
+            self.sent = Some(Sent { vote, prev, last, asked: now, answer: tokio::spawn(ask) });
+        }
+        let Some(sent) = &mut self.sent else { return Err(strange()) };
+        let answer = (&mut sent.answer).await;
+        let (asked, sent_last) = (sent.asked, sent.last);
+        self.sent = None;
+        let told = match answer {
+            Ok(answer) => told(answer).map_err(Failed::rpc)?,
+            Err(_) => return Err(strange()),
+        };
+        match self.appended(told, vote, asked)? {
+            // What was sent when it was asked for first may end elsewhere.
+            AppendResponse::Success if sent_last != last => {
+                Ok(AppendResponse::PartialSuccess(Some(last.min(sent_last))))
             }
-            Ok(_) => Err(strange()),
-            Err(failed) => Err(failed.rpc()),
+            response => Ok(response),
         }
     }
 

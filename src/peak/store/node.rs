@@ -25,6 +25,10 @@ use crate::model::registry::{Registry, SCHEMA};
 
 /// How long a write may wait at the leader before its sender is told to ask again.
 const WRITE: Duration = Duration::from_secs(3);
+/// How long the core may take to end.
+const STOP: Duration = Duration::from_secs(2);
+/// Within which time those who ask until when this node leads ask again.
+pub(in crate::peak) const LOOKED_AGAIN: Duration = Duration::from_millis(25);
 /// How long a new member may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(600);
 
@@ -258,6 +262,10 @@ impl Node {
             return None;
         }
         let own = |applied: LogId| applied.leader_id == metrics.vote.leader_id;
+        if metrics.membership_config.membership().get_joint_config().len() != 1 {
+            // While the members change, a majority is one of the old and one of the new: the core is asked.
+            return None;
+        }
         let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
         let until = self.lease.leads_until(metrics.vote, &voters)?;
         (self.applied().is_some_and(own) && until > Instant::now()).then_some(until)
@@ -410,9 +418,13 @@ impl Node {
     pub(super) async fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let metrics = self.metrics();
+        // Whoever answers strictly because this node led has looked again by then.
+        tokio::time::sleep(LOOKED_AGAIN).await;
         self.stop.send_replace(true);
-        if let Err(error) = self.raft.shutdown().await {
-            tracing::warn!(%error, "the registry did not stop in order");
+        match tokio::time::timeout(STOP, self.raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the registry did not stop in order"),
+            Err(_) => tracing::warn!("the registry did not stop in time: its disk does not answer"),
         }
         if metrics.state == ServerState::Leader {
             let farewells = self.others().into_iter().map(|(_, address)| async move {

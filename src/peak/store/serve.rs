@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::link::{HANDSHAKE, Hello, PROTOCOL, Security, Stream, Welcome, read_frame, write_all, write_frame};
+use super::link::{HANDSHAKE, Hello, PROTOCOL, Security, Stream, Welcome, prepare, read_frame, write_all, write_frame};
 use super::message::{Ask, Lane};
 use super::node::Node;
 use crate::model::registry::SCHEMA;
@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, security: Option<Security>, node: Arc<
 async fn take(tcp: TcpStream, security: Option<Security>, node: Arc<Node>) -> Result<(), Box<str>> {
     let text = |error: &dyn std::fmt::Display| Box::from(error.to_string());
     let introduced = async {
-        tcp.set_nodelay(true).map_err(|error| text(&error))?;
+        prepare(&tcp).map_err(|error| text(&error))?;
         let mut stream = secured(tcp, security).await?;
         let (_, octets) = read_frame(&mut stream).await.map_err(|error| text(&error))?;
         let hello: Hello = postcard::from_bytes(&octets).map_err(|error| text(&error))?;

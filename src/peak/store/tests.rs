@@ -354,3 +354,18 @@ async fn a_dead_node_is_taken_out_and_a_stranger_is_not_let_in() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_larger_than_one_heartbeat_carries_reaches_all_nodes() {
+    let nodes = three().await;
+    let hosts = (0..20_000).map(|host| entry(&format!("host{host}"), 1, &[10, 0, (host >> 8) as u8, host as u8]));
+    let Op::Create { entries, .. } = create() else { panic!("no zone") };
+    let import = Op::Import { apex: name("@"), entries: entries.into_iter().chain(hosts).collect() };
+    nodes[1].store.propose(Command { request: None, op: import }).await.unwrap().unwrap();
+    for node in &nodes {
+        until("the zone is there", || has(&node.store, "host19999")).await;
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
