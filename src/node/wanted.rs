@@ -12,6 +12,7 @@ use std::net::Ipv6Addr;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::pods::{Pod, PodId};
+use super::strays::Left;
 use super::{PROTOCOL, SLICES, STRAYS};
 use crate::net::nft::Table;
 use crate::net::routes::{Action, Family, Route, Rule};
@@ -142,9 +143,19 @@ pub(super) fn wanted(node: &Node, world: &World<'_>) -> (Wanted, BTreeMap<PodId,
     let mut pods: Vec<(Ipv6Addr, u16)> = world.pods.iter().map(|(_, pod, _)| (pod.address, pod.number)).collect();
     pods.extend(world.remembered.iter().map(|(address, number)| (*address, *number)));
     let strays = routes.all.keys().filter(|(table, _)| *table == STRAYS).map(|(_, prefix)| *prefix).collect();
-    let table = super::strays::table(node, &pods, strays);
+    let table = super::strays::table(node, &pods, strays, &left(world.pods));
     let wanted = Wanted { routes: routes.all, rules: rules(node, &elders, world), table: Some(table) };
     (wanted, waiting)
+}
+
+/// What has left each pod, where a device leads to it alone.
+fn left(pods: &[(PodId, &Pod, &Claim)]) -> Vec<Left> {
+    let alone = |device: &str| pods.iter().filter(|(_, pod, _)| pod.device == device).count() == 1;
+    let of = |(_, pod, claim): &(PodId, &Pod, &Claim)| {
+        let prefixes = claim.spaces.iter().flat_map(|space| space.leaving.iter().copied()).collect();
+        Left { number: pod.number, device: pod.device.clone(), prefixes }
+    };
+    pods.iter().map(of).filter(|left| !left.prefixes.is_empty() && alone(&left.device)).collect()
 }
 
 impl World<'_> {
