@@ -16,7 +16,7 @@ use funicular::demo::bed::Pod;
 use funicular::demo::process::Process;
 use funicular::demo::programs;
 use funicular::net::agent::AgentLink;
-use funicular::net::namespace::{NetNs, Overlay};
+use funicular::net::namespace::NetNs;
 use funicular::net::routes::Netlink;
 use funicular::wire::agent::{Arriving, Place, SpaceClaim, State};
 use ipnet::Ipv6Net;
@@ -206,18 +206,6 @@ impl Bed {
         let pod = Pod::new(name, &self.exe, Vec::new()).unwrap();
         join(&self.node(node).pod, &pod, subnet(0xb, self.attached));
         self.router.route(Ipv6Net::new(subnet(0xb, self.attached), 64).unwrap(), self.node(node).address()).unwrap();
-        pod
-    }
-
-    /// The address of the pod beyond the router with this number; the client's is 0.
-    pub(crate) fn beyond_address(number: u16) -> Ipv6Addr {
-        host(subnet(0xc, number), 2)
-    }
-
-    /// A bare pod beyond the router.
-    pub(crate) fn beyond_router(&self, name: &'static str, number: u16, overlays: Vec<Overlay>) -> Pod {
-        let pod = Pod::new(name, &self.exe, overlays).unwrap();
-        join(&self.router, &pod, subnet(0xc, number));
         pod
     }
 

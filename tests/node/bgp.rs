@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use funicular::demo::process::Process;
 use funicular::demo::programs;
 
-use super::bed::{Bed, HIGH, LOW, PATIENCE, SPACE, namespace, net, shell, spaces, until, within};
+use super::bed::{Bed, HIGH, LOW, SPACE, namespace, net, shell, spaces, until, within};
 use super::load::Load;
 
 const SAMPLE: &str = include_str!("../../deploy/bgp/bird.conf");
 
 /// A BIRD in every node, configured by the sample, and one in the router.
-pub(crate) fn birds(bed: &Bed) -> Vec<Process> {
+fn birds(bed: &Bed) -> Vec<Process> {
     let nodes = bed.nodes.len() as u16;
     let mut birds = Vec::new();
     for number in 1..=nodes {
@@ -110,6 +110,6 @@ async fn thousands_of_slices_are_announced_and_withdrawn_in_a_fraction_of_a_seco
     eprintln!("{SLICES} routes in the node's kernel and through BIRD: {times:?}");
     let said: String = birds.iter().map(Process::said).collect();
     assert!(!said.contains("dropped some netlink messages"), "{said}");
-    assert!(times.iter().all(|(_, all)| *all < PATIENCE / 4), "{times:?}");
-    assert!(times.iter().all(|(kernel, _)| *kernel < Duration::from_secs(2)), "{times:?}");
+    // How long it takes is the machine's as well; a socket that overflowed would wait for BIRD's next scan, ten seconds.
+    assert!(times.iter().all(|(kernel, all)| *all - *kernel < Duration::from_secs(5)), "{times:?}");
 }
