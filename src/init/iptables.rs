@@ -145,9 +145,11 @@ fn translate(table: &Table, condition: &Match) -> Condition {
         Match::ToV6In(set) => each(set, Some(IPV6), "-d"),
         Match::InputDevice(name) => one(format!("-i {name}")),
         Match::Opening => one("-p tcp --tcp-flags FIN,SYN,RST,ACK SYN".to_owned()),
+        Match::Answering => one("-p tcp --tcp-flags FIN,SYN,RST,ACK SYN,ACK".to_owned()),
         Match::NotOpening => one("-p tcp ! --tcp-flags FIN,SYN,RST,ACK SYN".to_owned()),
         Match::Untracked => one("-m conntrack --ctstate INVALID".to_owned()),
         Match::ConnectionMark(mark) => one(format!("-m connmark --mark {mark:#x}")),
+        Match::FromV6In(set) => each(set, Some(IPV6), "-s"),
         Match::NextHop(_) | Match::ToV6NotIn(_) | Match::FromV6NotIn(_) => {
             unreachable!("iptables cannot say it, and no rule of a pod needs it")
         }

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::strays::TABLE;
 use super::wanted::{Inherited, Node, RouteKey, Wanted};
-use super::{PROTOCOL, SLICES, STRAYS};
+use super::{LEFT, PROTOCOL, SLICES, STRAYS};
 use crate::net::nft::{self, NftError, Table};
 use crate::net::routes::{Action, Batch, Change, Family, Netlink, Route, RouteError, Rule};
 
@@ -76,7 +76,7 @@ impl Kernel {
 
     /// How many slices have strays.
     pub(super) fn strays(&self) -> usize {
-        self.routes.keys().filter(|(table, _)| *table == STRAYS).count()
+        self.routes.keys().filter(|(table, _)| [STRAYS, LEFT].contains(table)).count()
     }
 
     /// Reads everything again; gives how much was not as we had left it.
@@ -234,7 +234,7 @@ async fn make_tunnel(netlink: &Netlink, node: &Node, mtu: u32) -> Result<(), Rou
 }
 
 fn is_ours(node: &Node, table: u32) -> bool {
-    table == SLICES || table == STRAYS || node.number_of(table).is_some()
+    [SLICES, STRAYS, LEFT].contains(&table) || node.number_of(table).is_some()
 }
 
 fn key(route: &Route) -> Option<RouteKey> {

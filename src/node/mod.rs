@@ -37,11 +37,12 @@ use crate::ops::{logging, process};
 
 /// Who wrote our routes and rules (RTA_PROTOCOL, FRA_PROTOCOL): an `F`, as in pods.
 const PROTOCOL: u8 = b'F';
-/// The table of slices: the one to announce. Also the priority of its rule.
+/// The table of slices: the one to announce. Also the priority of its rule; those of strays stand before it.
 const SLICES: u32 = 15_070;
-/// The table of strays whose connection this node has not seen begin: by slice, to where it came from. Also the
-/// priority of the rules for marked packets, which are asked first.
+/// The table of strays whose connection this node has not seen begin: by slice, to where it came from.
 const STRAYS: u32 = 15_069;
+/// The table of slices that have left this node's pods, each to the pod that it has left.
+const LEFT: u32 = 15_071;
 
 /// Flags of `funicular node`.
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@
 //! remember (postrouting)   an opening packet to a slice goes to pod n: its connection is marked n
 //! strays (prerouting,      to a slice that is moving, of a connection that is marked: the packet gets that mark
 //!         output)          to such a slice, of no connection that began here: the packet is marked as a stray
+//! late (prerouting)        from a slice that has left, the answer to an opening packet: dropped
 //! tunnel (prerouting)      from another node, to no slice: dropped
 //! carried (input)          into the tunnel, from no node: dropped
 //! ```
@@ -34,15 +35,17 @@ const STRAYS: &str = "strays";
 const NODES: &str = "nodes";
 
 /// The table for these pods, each with its number, and these slices with strays.
-pub(super) fn table(node: &Node, pods: &[(Ipv6Addr, u16)], strays: Vec<Ipv6Net>) -> Table {
+pub(super) fn table(node: &Node, pods: &[(Ipv6Addr, u16)], strays: Vec<Ipv6Net>, left: &[Left]) -> Table {
     let set = |name: &str, prefixes| Set { name: name.to_owned(), elements: Elements::V6(prefixes) };
-    let sets = vec![set(SPACES, node.spaces.clone()), set(STRAYS, strays), set(NODES, node.nodes.clone())];
+    let mut sets = vec![set(SPACES, node.spaces.clone()), set(STRAYS, strays), set(NODES, node.nodes.clone())];
+    sets.extend(left.iter().map(|left| set(&left.set(), left.prefixes.clone())));
     let chains = vec![
         chain("remember", Kind::Filter, Hook::Postrouting, MANGLE, remember(node, pods)),
         chain("strays", Kind::Filter, Hook::Prerouting, MANGLE, marks(node)),
         // What the node's own programs send, and what they have in a connection with a slice.
         chain("own_strays", Kind::Route, Hook::Output, MANGLE, marks(node)),
         chain("tunnel", Kind::Filter, Hook::Prerouting, RAW, from_tunnel(node)),
+        chain("late", Kind::Filter, Hook::Prerouting, MANGLE, late(left)),
         chain("carried", Kind::Filter, Hook::Input, FILTER, into_tunnel(node)),
     ];
     Table { name: TABLE.to_owned(), sets, chains }
@@ -81,6 +84,32 @@ fn marks(node: &Node) -> Vec<Rule> {
             comment: "its end comes first",
         },
     ]
+}
+
+/// Slices that have left a pod.
+pub(super) struct Left {
+    /// The pod's number.
+    pub(super) number: u16,
+    /// The device that leads to it and to no other.
+    pub(super) device: String,
+    pub(super) prefixes: Vec<Ipv6Net>,
+}
+
+impl Left {
+    fn set(&self) -> String {
+        format!("left_{}", self.number)
+    }
+}
+
+/// Where an answer to an opening packet was lost, the packet comes again, and opens a connection at the new owner. If the
+/// old one said its answer again as well, whichever the caller believes, the other would reset the connection.
+fn late(left: &[Left]) -> Vec<Rule> {
+    let rule = |left: &Left| Rule {
+        matches: vec![Match::InputDevice(left.device.clone()), Match::FromV6In(left.set()), Match::Answering],
+        verdict: Verdict::Drop,
+        comment: "whoever opens it now opens it elsewhere",
+    };
+    left.iter().map(rule).collect()
 }
 
 fn from_tunnel(node: &Node) -> Vec<Rule> {

@@ -1,10 +1,15 @@
 //! What the kernel is to hold, given what pods claim and what other agents route. Pure.
 //!
 //! ```text
-//! rule 15069: mark = mark + n  ──▶ table mark + n:  everything to pod n      connections that pod n keeps
-//! rule 15069: mark             ──▶ table 15069:     slice to its last owner  connections seen to begin elsewhere
-//! rule 15070:                  ──▶ table 15070:     slice to its owner       everything else
+//! rule 15067: mark + n          ──▶ table mark + n:  everything to pod n       connections that pod n keeps
+//! rule 15068: mark              ──▶ table 15069:     slice to its last owner   of no connection that began here
+//! rule 15069: mark, by tunnel   ──▶ table 15071:     slice to whom it has left another node says it is this one's
+//! rule 15070:                   ──▶ table 15070:     slice to its owner        everything else
+//! rule 15071: no mark           ──▶ table 15071:     slice to whom it has left routers do not know yet
 //! ```
+//!
+//! What comes straight, of a connection that this node has not seen begin, to a slice that has left, is not for the pod
+//! that it has left: that would reset it. It goes the way of everything else, and comes again if that is not right yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -12,7 +17,8 @@ use std::net::Ipv6Addr;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::pods::{Pod, PodId};
-use super::{PROTOCOL, SLICES, STRAYS};
+use super::strays::Left;
+use super::{LEFT, PROTOCOL, SLICES, STRAYS};
 use crate::net::nft::Table;
 use crate::net::routes::{Action, Family, Route, Rule};
 use crate::wire::agent::{Arriving, Claim};
@@ -103,13 +109,12 @@ pub(super) fn wanted(node: &Node, world: &World<'_>) -> (Wanted, BTreeMap<PodId,
     for (prefix, hop) in world.mesh {
         routes.put(SLICES, *prefix, routes.towards(*hop));
     }
-    // Strays of what has left go to the pod that keeps them; unless some came from yet another node, below.
     for (_, pod, claim) in world.pods {
         let leaving: Vec<_> = claim.spaces.iter().flat_map(|space| &space.leaving).collect();
         if !leaving.is_empty() {
             elders.insert(pod.number);
         }
-        leaving.into_iter().for_each(|prefix| routes.put(STRAYS, *prefix, to(pod)));
+        leaving.into_iter().for_each(|prefix| routes.put(LEFT, *prefix, to(pod)));
     }
     for (id, pod, claim) in world.pods {
         routes.put(node.mark_of(pod.number), Ipv6Net::default(), to(pod));
@@ -141,10 +146,21 @@ pub(super) fn wanted(node: &Node, world: &World<'_>) -> (Wanted, BTreeMap<PodId,
     }
     let mut pods: Vec<(Ipv6Addr, u16)> = world.pods.iter().map(|(_, pod, _)| (pod.address, pod.number)).collect();
     pods.extend(world.remembered.iter().map(|(address, number)| (*address, *number)));
-    let strays = routes.all.keys().filter(|(table, _)| *table == STRAYS).map(|(_, prefix)| *prefix).collect();
-    let table = super::strays::table(node, &pods, strays);
+    let moving = routes.all.keys().filter(|(table, _)| [STRAYS, LEFT].contains(table));
+    let strays = moving.map(|(_, prefix)| *prefix).collect();
+    let table = super::strays::table(node, &pods, strays, &left(world.pods));
     let wanted = Wanted { routes: routes.all, rules: rules(node, &elders, world), table: Some(table) };
     (wanted, waiting)
+}
+
+/// What has left each pod, where a device leads to it alone.
+fn left(pods: &[(PodId, &Pod, &Claim)]) -> Vec<Left> {
+    let alone = |device: &str| pods.iter().filter(|(_, pod, _)| pod.device == device).count() == 1;
+    let of = |(_, pod, claim): &(PodId, &Pod, &Claim)| {
+        let prefixes = claim.spaces.iter().flat_map(|space| space.leaving.iter().copied()).collect();
+        Left { number: pod.number, device: pod.device.clone(), prefixes }
+    };
+    pods.iter().map(of).filter(|left| !left.prefixes.is_empty() && alone(&left.device)).collect()
 }
 
 impl World<'_> {
@@ -162,17 +178,22 @@ impl World<'_> {
 
 /// Rules for the marks of pods that keep connections, for strays, and for everything.
 fn rules(node: &Node, elders: &BTreeSet<u16>, world: &World<'_>) -> Vec<Rule> {
-    let rule = |priority, mark, table| Rule {
+    let rule = |priority, input: Option<&str>, mark, table| Rule {
         family: Family::V6,
         priority,
-        input: None,
+        input: input.map(str::to_owned),
         to: None,
         mark,
         table,
         protocol: PROTOCOL,
     };
-    let strays = [rule(STRAYS, Some(node.mark), STRAYS), rule(SLICES, None, SLICES)];
-    let pods = elders.iter().map(|number| node.mark_of(*number)).map(|mark| rule(STRAYS, Some(mark), mark));
+    let strays = [
+        rule(SLICES - 2, None, Some(node.mark), STRAYS),
+        rule(SLICES - 1, Some(&node.tunnel), Some(node.mark), LEFT),
+        rule(SLICES, None, None, SLICES),
+        rule(SLICES + 1, None, Some(0), LEFT),
+    ];
+    let pods = elders.iter().map(|number| node.mark_of(*number)).map(|mark| rule(SLICES - 3, None, Some(mark), mark));
     let mut rules: Vec<_> = strays.into_iter().chain(pods).collect();
     let claimant = |table| world.pods.iter().any(|(_, pod, _)| node.mark_of(pod.number) == table);
     let inherited = world.inherited.rules.iter().filter(|rule| !claimant(rule.table) && !rules.contains(rule));

@@ -32,12 +32,12 @@ async fn what_others_change_is_put_right_and_what_others_have_is_left_alone() {
         node,
         &format!(
             "ip -6 route del {LOW} table 15070; ip -6 route add unreachable {HIGH} table 15070 proto 70; \
-             ip -6 route flush table 15069; ip -6 rule del pref 15070; ip link del funicular0"
+             ip -6 route flush table 15071; ip -6 rule del pref 15070; ip link del funicular0"
         ),
     );
     until("the routes", || bed.table(1, "15070") == in_place).await;
     until("the rules", || shell(&bed.node(1).pod, "ip -6 rule show") == rules).await;
-    until("the strays", || bed.table(1, "15069").len() == 1).await;
+    until("the strays", || bed.table(1, "15071").len() == 1).await;
     until("the tunnel", || shell(&bed.node(1).pod, "ip -o link show").contains("funicular0")).await;
     assert!(bed.counted(1, "funicular_node_repairs_total") >= 4.0);
     shell(&bed.node(1).pod, "nft delete table inet funicular-node");

@@ -17,6 +17,7 @@ use funicular::demo::process::Process;
 use funicular::demo::programs;
 use funicular::net::agent::AgentLink;
 use funicular::net::namespace::NetNs;
+use funicular::net::routes::Netlink;
 use funicular::wire::agent::{Arriving, Place, SpaceClaim, State};
 use ipnet::Ipv6Net;
 use tempfile::TempDir;
@@ -126,6 +127,8 @@ pub(crate) struct Bed {
     pub(crate) router: Pod,
     pub(crate) folder: TempDir,
     exe: PathBuf,
+    /// Pods that were ever attached to nodes: each has a subnet of its own.
+    attached: u16,
 }
 
 impl Bed {
@@ -145,7 +148,7 @@ impl Bed {
             Node { pod, number, agent: None, config }
         });
         let nodes = nodes.collect();
-        Self { servers: Vec::new(), nodes, client, router, folder, exe }
+        Self { servers: Vec::new(), nodes, client, router, folder, exe, attached: 0 }
     }
 
     /// A bed whose agents announce nothing: the test plays the routing daemon.
@@ -197,14 +200,21 @@ impl Bed {
         self.nodes[usize::from(number) - 1].agent.take().unwrap().kill();
     }
 
-    /// A pod on a node; gives its index among the servers.
+    /// A bare pod on a node, which the router has a way to.
+    pub(crate) fn attach(&mut self, name: &'static str, node: u16) -> Pod {
+        self.attached += 1;
+        let pod = Pod::new(name, &self.exe, Vec::new()).unwrap();
+        join(&self.node(node).pod, &pod, subnet(0xb, self.attached));
+        self.router.route(Ipv6Net::new(subnet(0xb, self.attached), 64).unwrap(), self.node(node).address()).unwrap();
+        pod
+    }
+
+    /// A pod that serves, on a node; gives its index among the servers.
     pub(crate) fn add_pod(&mut self, node: u16) -> usize {
-        let number = self.servers.len() as u16 + 1;
-        let pod = Pod::new(name(format!("p{node}{number}")), &self.exe, Vec::new()).unwrap();
-        join(&self.node(node).pod, &pod, subnet(0xb, number));
+        let pod = self.attach(name(format!("p{node}{}", self.attached + 1)), node);
+        let number = self.attached;
         let any_ip = format!("ip -6 rule add iif eth0 lookup 100 && ip -6 route add local {SPACE} dev lo table 100");
         shell(&pod, &any_ip);
-        self.router.route(Ipv6Net::new(subnet(0xb, number), 64).unwrap(), self.node(node).address()).unwrap();
         super::load::serve(&namespace(&pod), pod.name());
         let here = self.folder.path().join(format!("{}.sock", pod.name()));
         let relay = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/relay.py");
@@ -259,4 +269,17 @@ fn join(inner: &Pod, outer: &Pod, subnet: Ipv6Addr) {
     inner.add_address(outer.name(), on_link(1)).unwrap();
     outer.add_address("eth0", on_link(2)).unwrap();
     outer.route(Ipv6Net::default(), host(subnet, 1)).unwrap();
+    settle(inner, outer.name());
+    settle(outer, "eth0");
+}
+
+/// Waits until a device carries for good: late news of its cable would take its addresses away for a moment.
+fn settle(pod: &Pod, device: &str) {
+    let (namespace, device) = (namespace(pod), device.to_owned());
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { Netlink::inside(&namespace).unwrap().settled(&device).await.unwrap() });
+    };
+    // A runtime of its own: the test's is busy with the test.
+    std::thread::spawn(work).join().unwrap();
 }

@@ -110,6 +110,7 @@ const DEVICE_NAME: usize = 16;
 const TCP_FLAGS: Expression = Expression::Payload { base: TRANSPORT_HEADER, offset: 13, len: 1 };
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 
 /// Keys of [`Expression::Conntrack`], enum nft_ct_keys, and what they load.
 pub(super) mod conntrack {
@@ -295,6 +296,7 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         Match::ToV4In(set) => network(NFPROTO_IPV4, IPV4_DESTINATION, 4, within_set(set)),
         Match::ToV6In(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, 16, within_set(set)),
         Match::ToV6NotIn(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, 16, outside_set(set)),
+        Match::FromV6In(set) => network(NFPROTO_IPV6, IPV6_SOURCE, 16, within_set(set)),
         Match::FromV6NotIn(set) => network(NFPROTO_IPV6, IPV6_SOURCE, 16, outside_set(set)),
         Match::InputDevice(name) => {
             let mut value: Vec<u8> = name.bytes().take(DEVICE_NAME - 1).collect();
@@ -308,8 +310,9 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
             Expression::NextHop,
             equals(&address.octets()),
         ],
-        Match::Opening => [transport(IPPROTO_TCP), opening(false)].concat(),
-        Match::NotOpening => [transport(IPPROTO_TCP), opening(true)].concat(),
+        Match::Opening => [transport(IPPROTO_TCP), flags(false, SYN)].concat(),
+        Match::NotOpening => [transport(IPPROTO_TCP), flags(true, SYN)].concat(),
+        Match::Answering => [transport(IPPROTO_TCP), flags(false, SYN | ACK)].concat(),
         Match::Untracked => vec![
             Expression::Conntrack(conntrack::STATE),
             Expression::Mask(conntrack::INVALID.to_ne_bytes().to_vec()),
@@ -334,9 +337,9 @@ fn within(family: u8, offset: u32, mask: &[u8], value: &[u8]) -> Vec<Expression>
     steps
 }
 
-/// Holds for TCP flags that open a connection, or for all others.
-fn opening(negated: bool) -> Vec<Expression> {
-    vec![TCP_FLAGS, Expression::Mask(vec![FIN_SYN_RST_ACK]), Expression::Compare { negated, value: vec![SYN] }]
+/// Holds for exactly these of the TCP flags that tell an opening packet, or for all others.
+fn flags(negated: bool, these: u8) -> Vec<Expression> {
+    vec![TCP_FLAGS, Expression::Mask(vec![FIN_SYN_RST_ACK]), Expression::Compare { negated, value: vec![these] }]
 }
 
 fn within_set(set: &str) -> Expression {

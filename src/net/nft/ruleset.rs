@@ -128,6 +128,8 @@ pub enum Match {
     ToV6In(String),
     /// It is IPv6 to no prefix in this set.
     ToV6NotIn(String),
+    /// It comes from an IPv6 prefix in this set.
+    FromV6In(String),
     /// It is IPv6 from no prefix in this set.
     FromV6NotIn(String),
     /// It came in by the device of this name, now or when there is one.
@@ -138,6 +140,8 @@ pub enum Match {
     Opening,
     /// It is TCP and opens no connection.
     NotOpening,
+    /// It answers to one that opens a TCP connection: SYN and ACK, and none of RST and FIN.
+    Answering,
     /// Connection tracking can make nothing of it: as of a FIN of a connection whose beginning this host has not seen.
     Untracked,
     /// Its connection has exactly this mark; one that this host has seen nothing of has 0.
@@ -289,10 +293,12 @@ impl fmt::Display for Match {
             Self::ToV4In(set) => write!(f, "ip daddr @{set}"),
             Self::ToV6In(set) => write!(f, "ip6 daddr @{set}"),
             Self::ToV6NotIn(set) => write!(f, "ip6 daddr != @{set}"),
+            Self::FromV6In(set) => write!(f, "ip6 saddr @{set}"),
             Self::FromV6NotIn(set) => write!(f, "ip6 saddr != @{set}"),
             Self::InputDevice(name) => write!(f, "iifname \"{name}\""),
             Self::NextHop(address) => write!(f, "rt ip6 nexthop {address}"),
             Self::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
+            Self::Answering => f.write_str("tcp flags & (fin | syn | rst | ack) == syn | ack"),
             Self::NotOpening => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
             Self::Untracked => f.write_str("ct state invalid"),
             Self::ConnectionMark(mark) => write!(f, "ct mark {mark:#010x}"),

@@ -186,6 +186,8 @@ pub(super) fn from_rule(rule: &Rule) -> RuleMessage {
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(rule.protocol)));
     message.attributes.extend(rule.input.clone().map(RuleAttribute::Iifname));
     message.attributes.extend(rule.mark.map(RuleAttribute::FwMark));
+    // Without a mask a mark of 0 would mean any.
+    message.attributes.extend(rule.mark.map(|_| RuleAttribute::FwMask(u32::MAX)));
     if let Some(to) = rule.to {
         message.header.dst_len = to.prefix_len();
         message.attributes.push(RuleAttribute::Destination(to.network()));
@@ -208,6 +210,8 @@ pub(super) fn rule(family: Family, message: &RuleMessage) -> Rule {
             RuleAttribute::Priority(priority) => found.priority = *priority,
             RuleAttribute::Iifname(input) => found.input = Some(input.clone()),
             RuleAttribute::FwMark(mark) => found.mark = Some(*mark),
+            // The kernel leaves a mark of 0 out.
+            RuleAttribute::FwMask(u32::MAX) => found.mark = found.mark.or(Some(0)),
             RuleAttribute::Table(table) => found.table = *table,
             RuleAttribute::Protocol(protocol) => found.protocol = u8::from(*protocol),
             RuleAttribute::Destination(to) => found.to = IpNet::new(*to, message.header.dst_len).ok(),

@@ -79,7 +79,8 @@ async fn what_is_added_is_listed_and_what_is_removed_is_gone() {
         Route { action: straight, source, ..local("240.0.0.0/4") },
         Route { action: Action::Throw, ..local("255.255.255.255/32") },
     ];
-    let rules = [from("eth0"), Rule { mark: Some(7), to: Some(net("fd00::/8")), ..from(LOOPBACK) }];
+    let marked = |mark| Rule { mark: Some(mark), to: Some(net("fd00::/8")), ..from(LOOPBACK) };
+    let rules = [from("eth0"), marked(7), marked(0)];
 
     for route in &routes {
         here.add_route(route).await.unwrap();
