@@ -8,3 +8,4 @@ pub mod jwt;
 pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;
+pub mod x509;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::StartHandshake;
 
 use super::file::{self, TlsFileError};
@@ -46,17 +47,34 @@ impl ServerTls {
     /// What is wrong with the files.
     pub fn from_files(certificate: &Path, key: &Path, protocols: &[&str]) -> Result<Self, TlsFileError> {
         let mismatch = |cause| TlsFileError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
+        Self::new(file::certificates(certificate)?, file::private_key(key)?, protocols).map_err(mismatch)
+    }
+
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        protocols: &[&str],
+    ) -> Result<Self, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(mismatch)?
+            .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
-            .with_single_cert(file::certificates(certificate)?, file::private_key(key)?)
-            .map_err(mismatch)?;
+            .with_single_cert(chain, key)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         // Tickets that hold the session, so that a returning caller costs half a handshake and we keep no table.
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Self { config: Arc::new(config) })
+    }
+
+    /// The same with a certificate chain and a key that are in memory, PEM.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_pem(certificate: &[u8], key: &[u8], protocols: &[&str]) -> Result<Self, TlsFileError> {
+        let memory = Path::new("memory");
+        let mismatch = |cause| TlsFileError::Mismatch { certificate: memory.into(), key: memory.into(), cause };
+        let chain = file::certificates_in(certificate, memory)?;
+        Self::new(chain, file::private_key_in(key, memory)?, protocols).map_err(mismatch)
     }
 
     /// Answers a ClientHello and finishes the handshake. Bound it in time: the peer decides how long it takes.
