@@ -11,6 +11,7 @@ mod completion;
 mod inject;
 mod manifests;
 mod output;
+mod record;
 mod role;
 mod schema;
 mod ssa;
@@ -36,8 +37,12 @@ enum Command {
     Init(crate::init::Args),
     /// Put sidecars into manifests, as the webhook does into pods.
     Inject(inject::Inject),
+    /// Route slices to the pods of this node, and carry strays while slices move.
+    Node(crate::node::Args),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
+    /// Look at and change the records of Peak's registry.
+    Record(record::Args),
     /// Print what a configuration may hold: JSON Schema, or the manual's reference.
     Schema(schema::Args),
     /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
@@ -66,7 +71,9 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
         Command::Inject(args) => inject::inject(&args),
+        Command::Node(args) => crate::node::run(args),
         Command::Peak(args) => crate::peak::run(args),
+        Command::Record(args) => record::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),

@@ -12,11 +12,13 @@
 //! reported together, and every setting in effect knows where it comes from. Nothing here opens the files that settings
 //! name: [`Sources::look_at_files`] only looks whether they could be.
 
+pub mod api;
 pub mod common;
 mod fault;
 mod files;
 mod nearest;
 mod node;
+pub mod node_agent;
 pub mod peak;
 mod place;
 mod reference;

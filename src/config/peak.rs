@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::api::Api;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
 use super::values::{Folder, NameServer};
@@ -37,6 +38,8 @@ section! {
         tcp: Tcp,
         /// How much one network is sent over UDP.
         rate_limit: RateLimit,
+        /// Where records are changed over HTTP, and the registry is looked at. None: nowhere.
+        api: Option<Api>,
         /// Where Peak can be asked how it is. None: nowhere.
         admin: Option<Admin>,
         /// What is logged, and how.
@@ -151,6 +154,9 @@ impl Role for Peak {
         }
         if self.tcp.idle.is_zero() {
             check.fault(&["tcp.idle"], "it is more than nothing");
+        }
+        if let Some(api) = &self.api {
+            api.check(check);
         }
         for (index, key) in self.keys.iter().enumerate() {
             if self.keys[..index].iter().any(|other| other.name == key.name) {

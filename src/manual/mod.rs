@@ -13,22 +13,31 @@
 //! | [`observability`] | who watches it |
 //! | [`performance`] | who asks how fast it is, and wants to measure it |
 //! | [`threats`] | who must trust it |
+//! | [`api`] | who changes records, by command or by program |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`http`] | who runs HTTP in `header` mode, or calls by content |
+//! | [`node`] | who runs nodes, or their routing |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
 pub mod addressing {}
+#[doc = include_str!("api.md")]
+pub mod api {}
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
+#[doc = include_str!("http.md")]
+pub mod http {}
 #[doc = include_str!("init.md")]
 pub mod init {}
 #[doc = include_str!("kubernetes.md")]
 pub mod kubernetes {}
+#[doc = include_str!("node.md")]
+pub mod node {}
 #[doc = include_str!("observability.md")]
 pub mod observability {}
 #[doc = include_str!("operations.md")]

@@ -3,6 +3,7 @@
 //! Owns the role's start, its answer to signals and its end. What a zone answers is `model::zone`'s, how it is written
 //! `wire::dns`'s, and what carries it [`dns`]'s.
 
+mod api;
 mod desk;
 mod dns;
 mod ledger;
@@ -41,6 +42,7 @@ use crate::ops::{entropy, process};
 use dns::{Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
 use ledger::Ledger;
 use peers::Peers;
+use store::Store;
 use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
@@ -172,6 +174,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
+    let trust = start_api(peak.api.as_ref(), &Store::alone(served.load().seed()), &served, &metrics)?;
     let shown = Shown {
         ready: ready.clone(),
         metrics,
@@ -195,7 +198,10 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             () = stopping.graceful() => Wish::Stop,
         };
         match wish {
-            Wish::Reload => reload(sources, &ledger, served.load().seed(), &reloads).await,
+            Wish::Reload => {
+                trust();
+                reload(sources, &ledger, served.load().seed(), &reloads).await;
+            }
             Wish::Stop => break,
         }
     }
@@ -230,6 +236,27 @@ where
     tokio::spawn(admin::serve(everything, routes, audience));
     tokio::spawn(admin::serve(metrics, health, Audience::Network));
     Ok(())
+}
+
+/// Serves the API where it is configured; gives what reads its key sets again.
+fn start_api(
+    api: Option<&config::api::Api>,
+    store: &Store,
+    served: &Served,
+    metrics: &Registry,
+) -> anyhow::Result<impl Fn() + use<>> {
+    let mut trust = None;
+    if let Some(api) = api {
+        let opened = api::open(api, api::routes(store, served), metrics)?;
+        tracing::info!(address = %opened.local_addr()?, tls = api.tls.is_some(), "the API listens");
+        trust = Some(opened.trust());
+        tokio::spawn(opened.serve());
+    }
+    Ok(move || {
+        if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
+            tracing::error!(%error, "the API's key sets could not be read again, the old ones hold");
+        }
+    })
 }
 
 fn set_query_log(log: &QueryLog, every: Option<&str>) -> Reply {

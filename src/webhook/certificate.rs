@@ -26,7 +26,7 @@ use crate::ops::ready::Task;
 use crate::wire::x509;
 
 /// The protocols that the API server speaks to webhooks.
-const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+pub(super) const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 /// Between two looks, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 

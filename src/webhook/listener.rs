@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::Desk;
-use super::certificate::Served;
+use super::certificate::{PROTOCOLS, Served};
 use crate::net::tls::{First, first_octets};
 use crate::ops::drain::Watch;
 
@@ -70,7 +70,11 @@ async fn serve(tcp: TcpStream, served: &Served, desk: Arc<Desk>, mut watch: Watc
     let _ = tcp.set_nodelay(true);
     let shaken = timeout(HANDSHAKE, async {
         match first_octets(tcp).await {
-            Ok(First::Tls(hello)) => tls.accept(hello).await.map_err(|error| error.to_string()),
+            Ok(First::Tls(hello)) => {
+                // A client that offers none speaks HTTP/1.1.
+                let spoken = PROTOCOLS.into_iter().find(|protocol| hello.offers(protocol)).unwrap_or_default();
+                tls.accept(hello, spoken).await.map_err(|error| error.to_string())
+            }
             Ok(First::Other(..)) => Err("no TLS".to_owned()),
             Err(error) => Err(error.to_string()),
         }

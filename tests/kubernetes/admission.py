@@ -184,7 +184,9 @@ class Trial:
     def account(self, namespace):
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         if self.api.ask("GET", f"{path}/default")[0] != 200:
-            self.api.ask("POST", path, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}})
+            # Nobody runs the controller that would make accounts and their tokens.
+            self.api.ask("POST", path, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"},
+                                        "automountServiceAccountToken": False})
         return self.api.ask("GET", f"{path}/default")[0] == 200
 
     def bundle(self, webhook):

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub use super::common::Trust;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
 use super::values::{NameServer, Size};
 use super::{Check, Role};
 use crate::model::Name;
-use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
+use crate::model::token::{CallerPattern, WorkloadId};
 
 section! {
     /// The configuration of `funicular sidecar`.
@@ -111,18 +112,6 @@ section! {
         certificate: PathBuf,
         /// File with its private key (PEM).
         key: PathBuf,
-    }
-}
-
-section! {
-    /// An issuer whose tokens are accepted.
-    pub struct Trust {
-        /// The `iss` of its tokens, compared octet for octet.
-        issuer: String,
-        /// File with its public keys, a JSON Web Key Set (RFC 7517 §5).
-        jwks: PathBuf,
-        /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
-        algorithms: Vec<Algorithm> = "[EdDSA]",
     }
 }
 
@@ -256,6 +245,10 @@ section! {
         callers: Option<Vec<CallerPattern>>,
         /// Port a connection arrives at: local port it is handed to. A port not listed stays as it is.
         ports: BTreeMap<u16, u16>,
+        /// Whether the application is told who calls, in the field `Peak-Caller` of each request in `header` mode.
+        tell_caller: bool = "false",
+        /// Whether the application is told the caller's address, in `Forwarded` (RFC 7239) of each request in `header` mode.
+        tell_forwarded: bool = "false",
         /// Local ports whose program reads a PROXY protocol v2 header, and so learns the caller's address and the one that
         /// it called.
         proxy_header: Vec<u16>,
