@@ -4,7 +4,7 @@ mod calendar;
 pub mod inject;
 pub mod lists;
 mod name;
-mod octets;
+pub(crate) mod octets;
 pub mod registry;
 pub mod ssa;
 pub mod token;

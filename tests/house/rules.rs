@@ -27,7 +27,7 @@ fn may_import(of: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates that stay behind one door: the crate, and the sources that may name it.
-const DOORS: [(&str, &[&str]); 15] = [
+const DOORS: [(&str, &[&str]); 16] = [
     ("aws_lc_rs", &["src/net/tls", "src/wire/dns/tsig"]),
     ("clap", &["src/cli", "src/demo", "src/init", "src/node", "src/peak", "src/sidecar", "src/webhook"]),
     ("clap_complete", &["src/cli"]),
@@ -39,6 +39,7 @@ const DOORS: [(&str, &[&str]); 15] = [
     ("netlink_packet_core", &["src/net"]),
     ("netlink_packet_route", &["src/net"]),
     ("netlink_sys", &["src/net"]),
+    ("openraft", &["src/peak/store"]),
     ("prometheus", &["src/ops"]),
     ("rtnetlink", &["src/net"]),
     ("schemars", &["src/config"]),

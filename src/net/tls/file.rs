@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -70,6 +71,16 @@ pub(super) fn certificates_in(octets: &[u8], path: &Path) -> Result<Vec<Certific
         return Err(TlsFileError::NoCertificate { path: path.into() });
     }
     Ok(certificates)
+}
+
+/// The authorities in a file, at least one.
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsFileError> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates(path)?.into_iter().enumerate() {
+        let refused = |cause| TlsFileError::NotAnAuthority { path: path.into(), index, cause };
+        roots.add(certificate).map_err(refused)?;
+    }
+    Ok(roots)
 }
 
 /// The first private key of a file.
