@@ -50,6 +50,8 @@ enum Command {
     Ssa(ssa::Args),
     /// Take sidecars out of manifests again.
     Uninject(inject::Uninject),
+    /// Put sidecars into pods as Kubernetes makes them.
+    Webhook(crate::webhook::Args),
     /// Say why a pod gets a sidecar, or why not.
     Why(why::Args),
 }
@@ -75,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),
         Command::Uninject(args) => inject::uninject(&args),
+        Command::Webhook(args) => crate::webhook::run(args),
         Command::Why(args) => why::run(&args),
     };
     match outcome {

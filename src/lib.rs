@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli                                            parses, dispatches, prints
-//!  └─ sidecar  peak  node  init  demo            one folder per role; roles never import each other
+//!  └─ sidecar  peak  node  webhook  init  demo   one folder per role; roles never import each other
 //!      └─ net  ops  config                       sockets and kernel · clock, admin, metrics, logs · YAML to checked form
 //!          └─ wire                               bytes to types and back; pure
 //!              └─ model                          the rules; pure: no clock, randomness, socket, log or environment
@@ -24,4 +24,5 @@ pub mod node;
 pub mod ops;
 pub mod peak;
 pub mod sidecar;
+pub mod webhook;
 pub mod wire;

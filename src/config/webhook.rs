@@ -28,8 +28,7 @@ section! {
         certificate: Certificate,
         /// Whether Kubernetes events tell what became of a pod.
         events: bool = "true",
-        /// How often all pods are looked over for those that should have a sidecar and have none; watching goes on
-        /// between.
+        /// How often all pods are looked over for those that should have a sidecar and have none.
         survey: Duration = "5m",
         /// The sidecars, where a pod or its namespace does not wish otherwise.
         sidecar: SidecarDefaults,

@@ -1,5 +1,6 @@
 //! The rules. Pure: no async, clock, randomness, log, socket or environment; all of that arrives as arguments.
 
+mod calendar;
 pub mod inject;
 pub mod lists;
 mod name;
@@ -9,6 +10,7 @@ pub mod ssa;
 pub mod token;
 pub mod zone;
 
+pub use calendar::days_from_civil;
 pub use name::{Name, NameError};
 
 /// Wall-clock time: whole seconds since 1970-01-01T00:00:00Z, leap seconds not counted.

@@ -9,6 +9,7 @@ pub mod copy;
 pub mod dns_client;
 pub mod http_client;
 pub mod https;
+pub mod kubernetes;
 pub mod listen;
 pub mod namespace;
 pub mod nft;

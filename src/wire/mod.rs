@@ -10,5 +10,6 @@ pub mod jwt;
 pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;
+pub mod x509;
 
 pub(crate) use proxy_header::crc32c::of as crc32c;

@@ -194,6 +194,7 @@ fn a_third_party_type_outside_its_door_is_seen() {
         ("rtnetlink", "src/init/mod.rs", "src/net/routes.rs"),
         ("netlink_sys", "src/demo/bed.rs", "src/net/nft/mod.rs"),
         ("prometheus", "src/peak/mod.rs", "src/ops/metrics/mod.rs"),
+        ("kube", "src/webhook/serve.rs", "src/net/kubernetes.rs"),
         ("jsonwebtoken", "src/sidecar/mod.rs", "src/wire/jwt/sign.rs"),
         ("schemars", "src/cli/schema.rs", "src/config/section.rs"),
         ("clap", "src/net/tls.rs", "src/cli/check.rs"),

@@ -27,18 +27,22 @@ fn may_import(of: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates that stay behind one door: the crate, and the sources that may name it.
-const DOORS: [(&str, &[&str]); 15] = [
+const DOORS: [(&str, &[&str]); 16] = [
     ("aws_lc_rs", &["src/net/tls", "src/wire/dns/tsig"]),
-    ("clap", &["src/cli", "src/demo", "src/init", "src/node", "src/ops/output.rs", "src/peak", "src/sidecar"]),
+    (
+        "clap",
+        &["src/cli", "src/demo", "src/init", "src/node", "src/ops/output.rs", "src/peak", "src/sidecar", "src/webhook"],
+    ),
     ("clap_complete", &["src/cli"]),
     ("hickory_proto", &["src/net/dns_client"]),
     ("hickory_resolver", &["src/net/dns_client"]),
     ("jsonwebtoken", &["src/wire/jw"]),
-    ("openraft", &["src/peak/store"]),
+    ("kube", &["src/net/kubernetes"]),
     ("libc", &["src/net"]),
     ("netlink_packet_core", &["src/net"]),
     ("netlink_packet_route", &["src/net"]),
     ("netlink_sys", &["src/net"]),
+    ("openraft", &["src/peak/store"]),
     ("prometheus", &["src/ops"]),
     ("rtnetlink", &["src/net"]),
     ("schemars", &["src/config"]),

@@ -8,7 +8,7 @@ use funicular::demo::programs;
 use super::bed::{Bed, HIGH, LOW, SPACE, namespace, net, shell, spaces, until, within};
 use super::load::Load;
 
-const SAMPLE: &str = include_str!("../../deploy/bgp/bird.conf");
+const SAMPLE: &str = include_str!("../../deploy/overlays/bgp/bird.conf");
 
 /// A BIRD in every node, configured by the sample, and one in the router.
 fn birds(bed: &Bed) -> Vec<Process> {

@@ -59,8 +59,12 @@ pub enum TlsFileError {
 
 /// All certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let octets = read(path)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&octets)
+    certificates_in(&read(path)?, path)
+}
+
+/// The same of octets that were read from `path`.
+pub(super) fn certificates_in(octets: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(octets)
         .collect::<Result<_, pem::Error>>()
         .map_err(|_| TlsFileError::NotPem { path: path.into() })?;
     if certificates.is_empty() {
@@ -81,7 +85,12 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsFileError> {
 
 /// The first private key of a file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
-    match PrivateKeyDer::from_pem_slice(&read(path)?) {
+    private_key_in(&read(path)?, path)
+}
+
+/// The same of octets that were read from `path`.
+pub(super) fn private_key_in(octets: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    match PrivateKeyDer::from_pem_slice(octets) {
         Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) => Err(TlsFileError::NoKey { path: path.into() }),
         Err(_) => Err(TlsFileError::NotPem { path: path.into() }),

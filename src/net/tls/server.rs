@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientCertVerifierBuilder, ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::server::StartHandshake;
@@ -102,17 +102,25 @@ impl ServerTls {
         protocols: &[&str],
     ) -> Result<Self, TlsFileError> {
         let mismatch = |cause| TlsFileError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
+        let chain = file::certificates(certificate)?;
+        Self::new(verifier, chain, file::private_key(key)?, protocols).map_err(mismatch)
+    }
+
+    fn new(
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        protocols: &[&str],
+    ) -> Result<Self, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(mismatch)?;
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let mut config =
-            builder.with_single_cert(file::certificates(certificate)?, file::private_key(key)?).map_err(mismatch)?;
+        let mut config = builder.with_single_cert(chain, key)?;
         // Tickets that hold the session, so that a returning caller costs half a handshake and we keep no table.
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
         config.send_tls13_tickets = 1;
         let octets = |protocol: &&str| protocol.as_bytes().to_vec();
         let speaking = |protocol: &&str| {
@@ -123,6 +131,17 @@ impl ServerTls {
         let by_protocol = protocols.iter().map(speaking).collect();
         config.alpn_protocols = protocols.iter().map(octets).collect();
         Ok(Self { config: Arc::new(config), by_protocol })
+    }
+
+    /// The same with a certificate chain and a key that are in memory, PEM.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_pem(certificate: &[u8], key: &[u8], protocols: &[&str]) -> Result<Self, TlsFileError> {
+        let memory = Path::new("memory");
+        let mismatch = |cause| TlsFileError::Mismatch { certificate: memory.into(), key: memory.into(), cause };
+        let chain = file::certificates_in(certificate, memory)?;
+        Self::new(None, chain, file::private_key_in(key, memory)?, protocols).map_err(mismatch)
     }
 
     /// Answers a ClientHello and finishes the handshake, for this one of the protocols that the client offers. Bound it in

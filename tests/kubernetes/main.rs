@@ -1,0 +1,41 @@
+//! Kubernetes: sidecars in awkward pods, the webhook against an API server, and what `deploy/` holds.
+//!
+//! The schemas of Kubernetes come with kubernetes-validate (PyPI), which `tests/run` puts beside the build; what they
+//! judge is driven from Python, where they are.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod offline;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn here(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes").join(name)
+}
+
+/// The Python beside this build that has the schemas.
+fn python() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_funicular"));
+    let built = program.parent().and_then(Path::parent).unwrap();
+    let python = built.join("kubernetes-tools/bin/python");
+    assert!(python.exists(), "{} is not there: tests/run makes it", python.display());
+    python
+}
+
+fn judged(script: &str) {
+    let status = Command::new(python()).arg(here(script)).arg(env!("CARGO_BIN_EXE_funicular")).status().unwrap();
+    assert!(status.success(), "{script}");
+}
+
+#[test]
+#[ignore = "needs kubernetes-validate of PyPI"]
+fn the_webhook_serves_an_api_server_as_the_manual_says() {
+    judged("admission.py");
+}
+
+#[test]
+#[ignore = "needs kubernetes-validate of PyPI"]
+fn every_manifest_is_valid_in_every_version_of_kubernetes() {
+    judged("manifests.py");
+}
