@@ -52,7 +52,7 @@ struct Changing {
     /// Only say what would come of it.
     #[arg(long)]
     dry_run: bool,
-    /// Name the request: the same name again, within five minutes, does not do it again.
+    /// Name the request: the same name again, soon after, does not do it again.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
     #[command(flatten)]

@@ -1,14 +1,12 @@
 //! The memory of requests: what was replied to those that may be made again.
 //!
-//! Bounded in time and in number, by constants that all nodes share: what one node has forgotten, all have.
+//! Bounded in number, by a constant that all nodes share: what one node has forgotten, all have. Not bounded in time: a
+//! clock that jumps ahead would have requests forgotten whose answers are still under way, and then done twice.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Reply, RequestId};
 use crate::model::UnixMillis;
-
-/// How long a request is remembered at most, in milliseconds.
-const MEMORY: u64 = 5 * 60 * 1000;
 
 /// How many requests are remembered at most: more than six seconds at 20,000 a second.
 const REQUESTS: usize = 1 << 17;
@@ -26,14 +24,13 @@ impl Recent {
         self.replies.get(&request)
     }
 
-    /// Adds a request that is not remembered, and forgets what is too old.
+    /// Adds a request that is not remembered, and forgets the oldest when there are too many.
     pub(super) fn remember(&mut self, now: UnixMillis, request: RequestId, reply: Reply) {
         self.replies.insert(request, reply);
         self.order.push_back((now, request));
-        while let Some(&(at, oldest)) = self.order.front()
-            && (now.0 - at.0 > MEMORY || self.order.len() > REQUESTS)
+        if self.order.len() > REQUESTS
+            && let Some((_, oldest)) = self.order.pop_front()
         {
-            self.order.pop_front();
             self.replies.remove(&oldest);
         }
     }
@@ -54,13 +51,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_remembered_for_its_time_and_not_a_millisecond_longer() {
+    fn a_request_is_remembered_however_far_the_clocks_jump() {
+        const WEEK: u64 = 7 * 24 * 3_600 * 1_000;
         let mut recent = Recent::default();
         remember(&mut recent, 1_000, 1);
-        remember(&mut recent, 1_000 + MEMORY, 2);
-        assert!(recent.reply(RequestId(1)).is_some());
-        remember(&mut recent, 1_001 + MEMORY, 3);
-        assert!(recent.reply(RequestId(1)).is_none() && recent.reply(RequestId(2)).is_some());
+        remember(&mut recent, 1_000 + WEEK, 2);
+        assert!(recent.reply(RequestId(1)).is_some() && recent.reply(RequestId(2)).is_some());
     }
 
     #[test]

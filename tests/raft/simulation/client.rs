@@ -116,7 +116,12 @@ fn answer(reply: &Reply) -> Option<Answer> {
         Ok(Applied::Zones(steps)) => Some(Answer::Done(steps.first()?.changed)),
         Err(Refused::Update { cause, .. }) => match cause {
             UpdateError::SetDiffers(..) | UpdateError::SetExists(..) => Some(Answer::Differs),
-            _ => None,
+            UpdateError::NameFree(_)
+            | UpdateError::NameInUse(_)
+            | UpdateError::SetAbsent(..)
+            | UpdateError::Change(_)
+            | UpdateError::WildcardNs(_)
+            | UpdateError::Unknown(_) => None,
         },
         Ok(_) | Err(_) => None,
     }
