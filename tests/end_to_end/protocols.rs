@@ -62,7 +62,7 @@ fn a_page_is_fetched_from_the_pod_that_its_path_leads_to_whoever_asks() {
 }
 
 const NGINX: &str = "
-daemon off; worker_processes 1; user root; error_log stderr; pid PLACE/nginx.pid;
+daemon off; master_process off; user root; error_log stderr; pid PLACE/nginx.pid;
 events { worker_connections 100; }
 http {
     access_log off;

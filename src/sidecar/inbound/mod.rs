@@ -359,7 +359,8 @@ impl Inbound {
                 self.report.ended(reported.line, Direction::Inbound, &transferred);
             }
             Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
-            Ok(Entry::Http(accepted)) => Arc::clone(&self).converse(*accepted, reported, watch).await,
+            // In a box as well, so that other connections do not keep room for it.
+            Ok(Entry::Http(accepted)) => Box::pin(Arc::clone(&self).converse(*accepted, reported, watch)).await,
             Err(refusal) => self.report.refused(reported.line, Direction::Inbound, &refusal),
         }
     }

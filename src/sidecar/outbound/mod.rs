@@ -293,7 +293,8 @@ impl Outbound {
             self.report.carrying(&line, Direction::Outbound, connected.carriage());
             let transferred = match connected {
                 Connected::Http { called, share: _share } => {
-                    return self.converse(app, early, *called, client.port(), line, watch).await;
+                    // In a box as well, so that other connections do not keep room for it.
+                    return Box::pin(self.converse(app, early, *called, client.port(), line, watch)).await;
                 }
                 Connected::Service { .. } | Connected::Legacy(_) => {
                     self.transfer(connected, &mut app, early, &mut watch).await
