@@ -68,6 +68,7 @@ impl Line {
     }
 
     /// The answer to entries or to a heartbeat that were asked for at `asked`.
+    #[expect(clippy::result_large_err, reason = "the library's own error, which its callers take as it is")]
     fn appended<E: std::error::Error>(
         &self,
         told: Tell,
@@ -138,7 +139,10 @@ impl RaftNetwork<TypeConfig> for Line {
             AppendResponse::Success if sent_last != last => {
                 Ok(AppendResponse::PartialSuccess(Some(last.min(sent_last))))
             }
-            response => Ok(response),
+            response @ (AppendResponse::Success
+            | AppendResponse::PartialSuccess(_)
+            | AppendResponse::Conflict
+            | AppendResponse::HigherVote(_)) => Ok(response),
         }
     }
 
