@@ -5,8 +5,11 @@
 mod bed;
 mod explicit;
 mod http;
+mod http2;
 mod inbound;
 mod life;
 mod outbound;
+mod overheard;
 mod pair;
+mod smuggling;
 mod tunnel;
