@@ -1,8 +1,10 @@
 //! Sections that several roles share.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::section::{choice, section};
+use crate::model::token::Algorithm;
 
 section! {
     /// Where the role can be asked how it is.
@@ -11,6 +13,18 @@ section! {
         listen: SocketAddr = "127.0.0.1:15000",
         /// Metrics and health alone: `/metrics`, `/ready`, `/live`.
         metrics: SocketAddr = "[::]:15020",
+    }
+}
+
+section! {
+    /// An issuer whose tokens are accepted.
+    pub struct Trust {
+        /// The `iss` of its tokens, compared octet for octet.
+        issuer: String,
+        /// File with its public keys, a JSON Web Key Set (RFC 7517 §5).
+        jwks: PathBuf,
+        /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
+        algorithms: Vec<Algorithm> = "[EdDSA]",
     }
 }
 

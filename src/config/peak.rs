@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::common::{Admin, Log};
 use super::section::{choice, section};
+use super::slices::Slices;
 use super::values::{Folder, NameServer};
 use super::{Check, Role};
 use crate::model::Name;
@@ -37,6 +38,8 @@ section! {
         tcp: Tcp,
         /// How much one network is sent over UDP.
         rate_limit: RateLimit,
+        /// The slices of services that this Peak gives to pods. None: none.
+        slices: Option<Slices>,
         /// Where Peak can be asked how it is. None: nowhere.
         admin: Option<Admin>,
         /// What is logged, and how.
@@ -151,6 +154,9 @@ impl Role for Peak {
         }
         if self.tcp.idle.is_zero() {
             check.fault(&["tcp.idle"], "it is more than nothing");
+        }
+        if let Some(slices) = &self.slices {
+            slices.check(check);
         }
         for (index, key) in self.keys.iter().enumerate() {
             if self.keys[..index].iter().any(|other| other.name == key.name) {

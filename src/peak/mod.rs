@@ -9,6 +9,7 @@ mod ledger;
 mod notify;
 mod peers;
 mod secondary;
+mod slices;
 pub mod store;
 mod transfer;
 mod tree;

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+pub use super::common::Trust;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
+use super::slices::Lease;
 use super::values::NameServer;
 use super::{Check, Role};
 use crate::model::Name;
-use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
+use crate::model::token::{CallerPattern, WorkloadId};
 
 section! {
     /// The configuration of `funicular sidecar`.
@@ -31,6 +33,8 @@ section! {
         outbound: Outbound,
         /// Calls to this pod's services.
         inbound: Inbound,
+        /// Where this pod gets the slices of its services. None: it serves whatever arrives.
+        lease: Option<Lease>,
         /// Where the sidecar can be asked how it is.
         admin: Admin,
         /// What is logged, and how.
@@ -73,18 +77,6 @@ section! {
         certificate: PathBuf,
         /// File with its private key (PEM).
         key: PathBuf,
-    }
-}
-
-section! {
-    /// An issuer whose tokens are accepted.
-    pub struct Trust {
-        /// The `iss` of its tokens, compared octet for octet.
-        issuer: String,
-        /// File with its public keys, a JSON Web Key Set (RFC 7517 §5).
-        jwks: PathBuf,
-        /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
-        algorithms: Vec<Algorithm> = "[EdDSA]",
     }
 }
 
