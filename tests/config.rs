@@ -57,7 +57,8 @@ fn the_sample_s_commented_defaults_are_the_defaults() {
         })
         .collect();
     let mut written = read(&uncommented).unwrap().value;
-    // These two have no default, only an example.
+    // These have no default, only an example.
+    assert!(written.outbound.explicit.take().is_some());
     assert_eq!(written.outbound.mark.take(), Some(0x0046_554e));
     assert!(written.outbound.secrets.remove("summit").is_some());
     assert_eq!(written, read(&text).unwrap().value);

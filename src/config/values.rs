@@ -21,6 +21,10 @@ pub struct NameServer(pub SocketAddr);
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Folder(pub PathBuf);
 
+/// A number of octets; written `64MiB`, `512KiB`, `1GiB`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Size(pub u64);
+
 type Parsed<T> = Result<T, Cow<'static, str>>;
 
 /// What a type's own error says of the text.
@@ -202,6 +206,31 @@ impl Single for NameServer {
     }
 }
 
+/// Units of memory, the largest first, with their octets.
+const MEMORY_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+impl Single for Size {
+    const EXPECTED: &'static str = "an amount of memory such as 64MiB or 1GiB";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let found = MEMORY_UNITS.iter().find_map(|(unit, octets)| Some((text.strip_suffix(unit)?, octets)));
+        let (count, octets) = found.ok_or(Cow::Borrowed("the unit is missing: KiB, MiB or GiB"))?;
+        let digits = !count.is_empty() && count.bytes().all(|octet| octet.is_ascii_digit());
+        let count: Option<u64> = count.parse().ok().filter(|_| digits);
+        count.and_then(|count| count.checked_mul(*octets)).map(Self).ok_or(Cow::Borrowed(""))
+    }
+
+    fn show(&self) -> Value {
+        let fits = |(_, octets): &&(&str, u64)| self.0 >= *octets && self.0.is_multiple_of(*octets);
+        let (unit, octets) = MEMORY_UNITS.iter().find(fits).unwrap_or(&MEMORY_UNITS[2]);
+        json!(format!("{}{unit}", self.0 / octets))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)$" })
+    }
+}
+
 /// Units of time in the order in which a span is written, with their length in nanoseconds.
 const UNITS: [(&str, u64); 6] = [
     ("h", 3_600_000_000_000),
@@ -295,6 +324,18 @@ mod tests {
             assert_eq!(Duration::parse(text).unwrap().show(), text);
         }
         assert_eq!(Duration::parse("300s").unwrap().show(), "5m");
+    }
+
+    #[test]
+    fn an_amount_of_memory_has_a_unit_and_is_shown_as_it_is_read() {
+        for text in ["64MiB", "512KiB", "3GiB", "1025KiB"] {
+            assert_eq!(Size::parse(text).unwrap().show(), text);
+        }
+        assert_eq!(Size::parse("1024KiB").unwrap().show(), "1MiB");
+        for wrong in ["", "64", "MiB", "-1MiB", "+1MiB", "1.5GiB", "64MB", "64 MiB", "99999999999999999999GiB"] {
+            assert!(Size::parse(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(Size::parse("64").unwrap_err().contains("unit"));
     }
 
     #[test]

@@ -25,8 +25,8 @@ const HEADER: &str = "\
 const JUMPS: [(&str, &str, &str); 4] = [
     ("nat", "OUTPUT", "FUNICULAR_OUTBOUND"),
     ("nat", "PREROUTING", "FUNICULAR_INBOUND"),
-    ("filter", "OUTPUT", "FUNICULAR_STAND_INS"),
-    ("filter", "INPUT", "FUNICULAR_STUB"),
+    ("filter", "OUTPUT", "FUNICULAR_REFUSED"),
+    ("filter", "INPUT", "FUNICULAR_DATAGRAMS"),
 ];
 
 /// What makes `plan` so in `pod`.
@@ -131,7 +131,10 @@ fn translate(table: &Table, condition: &Match) -> Condition {
         Match::Tcp => one("-p tcp".to_owned()),
         Match::TcpPort(port) => one(format!("-p tcp --dport {port}")),
         Match::TcpPortIn(set) => each(set, None, "-p tcp --dport"),
+        Match::Udp => one("-p udp".to_owned()),
         Match::UdpPort(port) => one(format!("-p udp --dport {port}")),
+        Match::UdpPortIn(set) => each(set, None, "-p udp --dport"),
+        Match::Established => one("-m conntrack --ctstate ESTABLISHED,RELATED".to_owned()),
         Match::To(IpNet::V4(prefix)) => Condition { family: Some(IPV4), ..one(format!("-d {prefix}")) },
         Match::To(IpNet::V6(prefix)) => Condition { family: Some(IPV6), ..one(format!("-d {prefix}")) },
         Match::ToV4In(set) => each(set, Some(IPV4), "-d"),

@@ -92,6 +92,12 @@ pub struct Args {
     /// Ports that are reached from outside without the sidecar, besides the metrics port
     #[arg(long, value_name = "PORTS", default_value = "", hide_default_value = true, value_parser = lists::ports)]
     skip_inbound_ports: PortList,
+    /// UDP ports that are reached from outside: 443,5000-5010. No others are; answers to the pod's own datagrams always
+    #[arg(long, value_name = "PORTS", default_value = "", hide_default_value = true, value_parser = lists::ports)]
+    inbound_udp_ports: PortList,
+    /// Where QUIC (UDP to port 443) is refused at once, so that clients fall back to TCP and the sidecar: ::/0,0.0.0.0/0
+    #[arg(long, value_name = "PREFIXES", default_value = "", hide_default_value = true, value_parser = lists::subnets)]
+    refuse_quic: SubnetList,
     /// Where the pod dials without the sidecar: 10.0.0.0/8,2001:db8::/32. DNS is redirected all the same
     #[arg(long, value_name = "PREFIXES", default_value = "", hide_default_value = true, value_parser = lists::subnets)]
     skip_subnets: SubnetList,

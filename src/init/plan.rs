@@ -31,7 +31,9 @@ pub(super) struct Plan {
     pub(super) ports: Ports,
     pub(super) skip_outbound_ports: Vec<RangeInclusive<u16>>,
     pub(super) skip_inbound_ports: Vec<RangeInclusive<u16>>,
+    pub(super) inbound_udp_ports: Vec<RangeInclusive<u16>>,
     pub(super) skip_subnets: Vec<IpNet>,
+    pub(super) refuse_quic: Vec<IpNet>,
     pub(super) skip_users: Vec<RangeInclusive<u32>>,
     pub(super) service_prefixes: Vec<Ipv6Net>,
     pub(super) device: String,
@@ -46,6 +48,8 @@ pub(super) enum Fault {
     SamePort { one: &'static str, other: &'static str, port: u16 },
     #[error("--{which}-port is 0: the sidecar cannot listen there")]
     PortZero { which: &'static str },
+    #[error("{given} has bits after its prefix: {meant} is meant?")]
+    HostBits { given: IpNet, meant: IpNet },
     #[error("the service prefix {prefix} overlaps {with}, the stand-in addresses: give one of them another place")]
     ServiceInStandIns { prefix: Ipv6Net, with: Ipv6Net },
     #[error("the service prefix {prefix} holds loopback or link-local addresses, which never leave their link")]
@@ -87,12 +91,14 @@ impl Plan {
             },
             skip_outbound_ports: args.skip_outbound_ports.clone(),
             skip_inbound_ports: args.skip_inbound_ports.clone(),
+            inbound_udp_ports: args.inbound_udp_ports.clone(),
             skip_subnets: args.skip_subnets.clone(),
+            refuse_quic: args.refuse_quic.clone(),
             skip_users: args.skip_uids.clone(),
-            service_prefixes: args.service_prefixes.iter().map(Ipv6Net::trunc).collect(),
+            service_prefixes: args.service_prefixes.clone(),
             device: args.device.clone(),
-            stand_in6: args.stand_in6.trunc(),
-            stand_in4: args.stand_in4.trunc(),
+            stand_in6: args.stand_in6,
+            stand_in4: args.stand_in4,
         };
         let faults: Vec<_> =
             [plan.port_faults(), plan.prefix_faults(), plan.device_faults()].into_iter().flatten().collect();
@@ -115,7 +121,11 @@ impl Plan {
         let bound6 = [super::LOOPBACK6, super::LINK_LOCAL6, super::MULTICAST6];
         let bound4 = [super::LOOPBACK4, super::LINK_LOCAL4, super::MULTICAST4];
         let (six, four) = (self.stand_in6, self.stand_in4);
-        let mut faults = Vec::new();
+        // Whoever writes one has mistaken the prefix or its length, and would get another one than is meant.
+        let given = self.service_prefixes.iter().copied().map(IpNet::from).chain([six.into(), four.into()]);
+        let host_bits =
+            |given: IpNet| (given != given.trunc()).then(|| Fault::HostBits { given, meant: given.trunc() });
+        let mut faults: Vec<_> = given.filter_map(host_bits).collect();
         if bound6.iter().any(|bound| overlap6(bound, &six)) {
             faults.push(Fault::StandInsNotUsable { prefix: six.into() });
         }
@@ -142,7 +152,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{args, plan};
+    use super::super::tests::args;
     use super::*;
 
     #[test]
@@ -156,9 +166,16 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_loses_its_host_bits() {
-        let plan = plan("--uid 1 --service-prefix 2001:db8:5::1/64");
-        assert_eq!(plan.service_prefixes, ["2001:db8:5::/64".parse().unwrap()]);
+    fn a_prefix_with_host_bits_is_refused_and_the_one_that_is_meant_is_named() {
+        let Faults(faults) =
+            Plan::new(&args("--uid 1 --service-prefix 2001:db8:5::1/64 --stand-in4 240.0.0.1/4")).unwrap_err();
+        let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2);
+        assert!(
+            texts[0].contains("2001:db8:5::/64 is meant") && texts[1].contains("240.0.0.0/4 is meant"),
+            "{texts:?}"
+        );
+        assert!(Plan::new(&args("--uid 1 --service-prefix 2001:db8:5::/64")).is_ok());
     }
 
     #[test]

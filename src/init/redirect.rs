@@ -4,15 +4,15 @@
 //! a program's packet ──▶ outbound (nat, output)    sidecar's own, skipped uids: pass
 //!                                                  port 53: the stub · stand-ins: outbound port
 //!                                                  loopback, skipped subnets and ports: pass · TCP: outbound port
-//!                   ──▶ stand_ins (filter, output) whatever still goes to a stand-in is refused
+//!                   ──▶ refused (filter, output)   whatever still goes to a stand-in; QUIC where it is not wanted
 //! from outside      ──▶ inbound (nat, prerouting)  skipped ports: pass · TCP: inbound port
-//!                   ──▶ stub (filter, input)       the stub answers this pod alone
+//!                   ──▶ datagrams (filter, input)  UDP: answers and declared ports alone, the stub's never
 //! ```
 //!
 //! A refused datagram fails at once in the sender's own call (EPERM, then ECONNREFUSED), connected or not, so that
 //! QUIC falls back to TCP without waiting.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::plan::Plan;
 use super::{DNS, TABLE};
@@ -29,32 +29,34 @@ const SKIP_SUBNETS4: &str = "skip_subnets4";
 const SKIP_SUBNETS6: &str = "skip_subnets6";
 const SKIP_OUTBOUND_PORTS: &str = "skip_outbound_ports";
 const SKIP_INBOUND_PORTS: &str = "skip_inbound_ports";
+const INBOUND_UDP_PORTS: &str = "inbound_udp_ports";
+const REFUSE_QUIC4: &str = "refuse_quic4";
+const REFUSE_QUIC6: &str = "refuse_quic6";
+/// Where HTTP/3 listens unless it says otherwise (RFC 9114 §3.2).
+const QUIC: u16 = 443;
 
 /// The table that makes `plan` so.
 pub(super) fn table(plan: &Plan) -> Table {
     let sets = sets(plan);
-    let chains = vec![outbound(plan, &sets), stand_ins(plan), inbound(plan, &sets), stub(plan)];
+    let chains = vec![outbound(plan, &sets), refused(plan, &sets), inbound(plan, &sets), datagrams(plan, &sets)];
     Table { name: TABLE.to_owned(), sets, chains }
 }
 
 /// Those with elements: nft keeps an empty one too, but whoever reads the rules need not.
 fn sets(plan: &Plan) -> Vec<Set> {
-    let four = plan.skip_subnets.iter().filter_map(|prefix| match prefix {
-        IpNet::V4(prefix) => Some(*prefix),
-        IpNet::V6(_) => None,
-    });
-    let six = plan.skip_subnets.iter().filter_map(|prefix| match prefix {
-        IpNet::V4(_) => None,
-        IpNet::V6(prefix) => Some(*prefix),
-    });
+    let (four, six) = by_family(&plan.skip_subnets);
+    let (quic4, quic6) = by_family(&plan.refuse_quic);
     let metrics = std::iter::once(plan.ports.metrics..=plan.ports.metrics);
     let inbound = metrics.chain(plan.skip_inbound_ports.iter().cloned());
     let all = [
         (SKIP_USERS, Elements::Users(plan.skip_users.clone())),
-        (SKIP_SUBNETS4, Elements::V4(four.collect())),
-        (SKIP_SUBNETS6, Elements::V6(six.collect())),
+        (SKIP_SUBNETS4, Elements::V4(four)),
+        (SKIP_SUBNETS6, Elements::V6(six)),
         (SKIP_OUTBOUND_PORTS, Elements::Ports(plan.skip_outbound_ports.clone())),
         (SKIP_INBOUND_PORTS, Elements::Ports(inbound.collect())),
+        (INBOUND_UDP_PORTS, Elements::Ports(plan.inbound_udp_ports.clone())),
+        (REFUSE_QUIC4, Elements::V4(quic4)),
+        (REFUSE_QUIC6, Elements::V6(quic6)),
     ];
     let set = |(name, elements): (&str, Elements)| Set { name: name.to_owned(), elements };
     all.into_iter().filter(|(_, elements)| !elements.is_empty()).map(set).collect()
@@ -62,8 +64,23 @@ fn sets(plan: &Plan) -> Vec<Set> {
 
 /// A rule that lets pass what is in the set called `name`, if there is one.
 fn skip(sets: &[Set], name: &str, condition: fn(String) -> Match, comment: &'static str) -> Option<Rule> {
-    let set = sets.iter().find(|set| set.name == name)?;
-    Some(rule([condition(set.name.clone())], Verdict::Accept, comment))
+    in_set(sets, name, condition).map(|condition| rule([condition], Verdict::Accept, comment))
+}
+
+/// The condition on a set, where there is one.
+fn in_set(sets: &[Set], name: &str, condition: fn(String) -> Match) -> Option<Match> {
+    sets.iter().find(|set| set.name == name).map(|set| condition(set.name.clone()))
+}
+
+fn by_family(prefixes: &[IpNet]) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
+    let (mut four, mut six) = (Vec::new(), Vec::new());
+    for prefix in prefixes {
+        match prefix {
+            IpNet::V4(prefix) => four.push(*prefix),
+            IpNet::V6(prefix) => six.push(*prefix),
+        }
+    }
+    (four, six)
 }
 
 fn outbound(plan: &Plan, sets: &[Set]) -> Chain {
@@ -88,13 +105,18 @@ fn outbound(plan: &Plan, sets: &[Set]) -> Chain {
     Chain { name: "outbound".to_owned(), kind: Kind::Nat, hook: Hook::Output, priority: BEFORE_OTHERS, rules }
 }
 
-fn stand_ins(plan: &Plan) -> Chain {
+fn refused(plan: &Plan, sets: &[Set]) -> Chain {
     let refuse = |to| {
         let own = rule([Match::To(to), Match::Tcp], Verdict::Reset, "nobody is at a stand-in but the sidecar");
         [own, rule([Match::To(to)], Verdict::Reject, "a stand-in takes TCP, nothing else")]
     };
-    let rules = both_stand_ins(plan).flat_map(refuse).collect();
-    Chain { name: "stand_ins".to_owned(), kind: Kind::Filter, hook: Hook::Output, priority: FILTER, rules }
+    let mut rules: Vec<_> = both_stand_ins(plan).flat_map(refuse).collect();
+    for (name, condition) in [(REFUSE_QUIC4, Match::ToV4In as fn(String) -> Match), (REFUSE_QUIC6, Match::ToV6In)] {
+        let quic =
+            |to| rule([to, Match::UdpPort(QUIC)], Verdict::Reject, "--refuse-quic: TCP goes through the sidecar");
+        rules.extend(in_set(sets, name, condition).map(quic));
+    }
+    Chain { name: "refused".to_owned(), kind: Kind::Filter, hook: Hook::Output, priority: FILTER, rules }
 }
 
 fn inbound(plan: &Plan, sets: &[Set]) -> Chain {
@@ -105,11 +127,16 @@ fn inbound(plan: &Plan, sets: &[Set]) -> Chain {
     Chain { name: "inbound".to_owned(), kind: Kind::Nat, hook: Hook::Prerouting, priority: BEFORE_OTHERS, rules }
 }
 
-fn stub(plan: &Plan) -> Chain {
+fn datagrams(plan: &Plan, sets: &[Set]) -> Chain {
     // Over TCP it is behind the inbound redirect already.
-    let elsewhere = [Match::InputElsewhere, Match::UdpPort(plan.ports.dns)];
-    let rules = vec![rule(elsewhere, Verdict::Drop, "the stub answers this pod alone")];
-    Chain { name: "stub".to_owned(), kind: Kind::Filter, hook: Hook::Input, priority: FILTER, rules }
+    let stub = [Match::InputElsewhere, Match::UdpPort(plan.ports.dns)];
+    let mut rules = vec![
+        rule(stub, Verdict::Drop, "the stub answers this pod alone"),
+        rule([Match::InputElsewhere, Match::Udp, Match::Established], Verdict::Accept, "answers to the pod"),
+    ];
+    rules.extend(skip(sets, INBOUND_UDP_PORTS, Match::UdpPortIn, "declared by --inbound-udp-ports"));
+    rules.push(rule([Match::InputElsewhere, Match::Udp], Verdict::Drop, "nobody gets round the sidecar over UDP"));
+    Chain { name: "datagrams".to_owned(), kind: Kind::Filter, hook: Hook::Input, priority: FILTER, rules }
 }
 
 fn both_stand_ins(plan: &Plan) -> impl Iterator<Item = IpNet> {
@@ -156,6 +183,32 @@ mod tests {
             names("--uid 1 --skip-subnets 10.0.0.0/8 --skip-uids 7"),
             ["skip_uids", "skip_subnets4", "skip_inbound_ports"]
         );
+    }
+
+    #[test]
+    fn datagrams_from_outside_pass_as_answers_or_to_declared_ports_and_the_stub_s_port_cannot_be_declared() {
+        let rules = texts(&table(&plan("--uid 1 --inbound-udp-ports 443,15053")), "datagrams");
+        assert_eq!(
+            rules,
+            [
+                "iif != \"lo\" udp dport 15053 drop",
+                "iif != \"lo\" meta l4proto udp ct state established,related accept",
+                "udp dport @inbound_udp_ports accept",
+                "iif != \"lo\" meta l4proto udp drop",
+            ]
+        );
+    }
+
+    #[test]
+    fn quic_is_refused_where_it_is_not_wanted_and_nowhere_else() {
+        let quic = |flags: &str| {
+            let rules = texts(&table(&plan(flags)), "refused");
+            rules.into_iter().filter(|rule| rule.contains("udp dport 443")).collect::<Vec<_>>()
+        };
+        assert_eq!(quic("--uid 1"), [""; 0]);
+        let both = quic("--uid 1 --refuse-quic ::/0,0.0.0.0/0");
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[0], "ip daddr @refuse_quic4 udp dport 443 reject with icmpx port-unreachable");
     }
 
     #[test]

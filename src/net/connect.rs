@@ -7,7 +7,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
-/// Connects to `dst`, with Nagle's algorithm off.
+use super::vanished;
+
+/// Connects to `dst`, with Nagle's algorithm off; a peer on another host that vanishes will be noticed.
 ///
 /// `mark` is set as SO_MARK before the first packet, so that `funicular init --mark` lets the connection pass.
 /// Dropping the future closes the socket.
@@ -21,9 +23,23 @@ pub async fn tcp(dst: SocketAddr, mark: Option<u32>, deadline: Instant) -> io::R
         socket.set_mark(mark)?;
     }
     socket.set_tcp_nodelay(true)?;
+    if !dst.ip().is_loopback() {
+        vanished::notice(&socket)?;
+    }
     socket.set_nonblocking(true)?;
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(dst);
     timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The addresses that the system's resolver gives for a host, in its order; at least one.
+///
+/// # Errors
+/// What the resolver says, [`io::ErrorKind::TimedOut`] at `deadline`.
+pub async fn look_up(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    let asking = tokio::net::lookup_host((host, port));
+    let found = timeout_at(deadline, asking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! An idle pair holds no buffer: bytes are read into one that the thread's connections share, and only what the other
-//! side would not take at once is kept with the direction.
+//! side would not take at once is kept with the direction. Nothing is read while a writer still holds what it was given
+//! before, so a peer that takes nothing costs one piece of memory; how large that may be, [`read_little`] says.
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,6 +30,17 @@ use crate::wire::tunnel as tunnel_frame;
 
 /// What one read takes at most, in bytes: with the header of a tunnel's frame it fills four TLS records.
 const CHUNK_BYTES: usize = 4 * 16_384 - tunnel_frame::HEADER_OCTETS;
+
+/// What one read takes at most while memory is short, in bytes.
+const LITTLE_BYTES: usize = 4_096;
+
+/// Whether memory is short. It is the process's, as memory is.
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// Has every transfer of this process read little at a time while memory is short, and much otherwise.
+pub fn read_little(short: bool) {
+    SHORT.store(short, Ordering::Relaxed);
+}
 
 /// A stream over a TCP connection.
 pub trait OverTcp: AsyncRead + AsyncWrite + Unpin {
@@ -188,17 +201,12 @@ impl Direction {
     {
         loop {
             ready!(self.poll_kept(context, writer)).map_err(Failed::Writing)?;
+            if self.unflushed {
+                ready!(Pin::new(&mut *writer).poll_flush(context)).map_err(Failed::Writing)?;
+                self.unflushed = false;
+            }
             match self.state {
-                State::Carrying => match self.poll_chunk(context, reader, writer)? {
-                    Poll::Ready(()) => {}
-                    Poll::Pending => {
-                        if self.unflushed {
-                            ready!(Pin::new(&mut *writer).poll_flush(context)).map_err(Failed::Writing)?;
-                            self.unflushed = false;
-                        }
-                        return Poll::Pending;
-                    }
-                },
+                State::Carrying => ready!(self.poll_chunk(context, reader, writer)?),
                 State::Closing => {
                     ready!(poll_shutdown(context, writer)).map_err(Failed::Writing)?;
                     self.state = State::Closed;
@@ -236,7 +244,8 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         let mut chunk = Chunk::borrow();
-        let mut buffer = ReadBuf::new(&mut chunk.0);
+        let most = if SHORT.load(Ordering::Relaxed) { LITTLE_BYTES } else { CHUNK_BYTES };
+        let mut buffer = ReadBuf::new(&mut chunk.0[..most]);
         match Pin::new(reader).poll_read(context, &mut buffer) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Err(error)) => return Err(Failed::Reading(error)),

@@ -16,3 +16,4 @@ pub(crate) mod sys;
 pub mod tls;
 pub mod tunnel;
 pub mod udp_batch;
+pub mod vanished;

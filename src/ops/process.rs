@@ -21,17 +21,20 @@ pub fn register(registry: &Registry) {
             }
         });
     };
-    figure("funicular_process_resident_memory_bytes", "Memory in use.", Kind::Gauge, resident_bytes);
+    let resident = || resident_bytes().map(|bytes| bytes as f64);
+    figure("funicular_process_resident_memory_bytes", "Memory in use.", Kind::Gauge, resident);
     figure("funicular_process_open_descriptors", "Open file descriptors.", Kind::Gauge, open_descriptors);
     figure("funicular_process_max_descriptors", "Open file descriptors allowed.", Kind::Gauge, max_descriptors);
     figure("funicular_process_cpu_seconds_total", "Processor time, user and system.", Kind::Counter, cpu_seconds);
 }
 
-fn resident_bytes() -> Option<f64> {
+/// The process's memory in use, in bytes; `None` without /proc.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1_024.0)
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1_024)
 }
 
 fn open_descriptors() -> Option<f64> {
@@ -67,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_process_s_figures_are_plausible() {
-        assert!(resident_bytes().unwrap() > 100_000.0);
+        assert!(resident_bytes().unwrap() > 100_000);
         assert!(open_descriptors().unwrap() >= 3.0);
         assert!(max_descriptors().unwrap() >= open_descriptors().unwrap());
         assert!(cpu_seconds().unwrap() >= 0.0);

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
-use super::inbound::admit::OwnService;
+use super::inbound::admit::{OwnService, Probes};
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
 use super::material::{self, MaterialError};
+use super::memory::Memory;
 use super::original::OriginalDst;
+use super::outbound::health::Health;
+use super::outbound::retries::Retries;
 use super::outbound::{Limits, Outbound, Sources};
+use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
@@ -32,7 +36,9 @@ const DNS_PORT: u16 = 53;
 pub(super) struct Assembled {
     pub(super) stub: Stub,
     pub(super) outbound: (TcpListener, Arc<Outbound>),
+    pub(super) explicit: Option<TcpListener>,
     pub(super) inbound: (TcpListener, Arc<Inbound>),
+    pub(super) memory: Arc<Memory>,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
 }
@@ -64,15 +70,33 @@ pub(super) enum AssembleError {
     },
 }
 
+/// The listeners of connections, bound.
+struct Listeners {
+    outbound: TcpListener,
+    explicit: Option<TcpListener>,
+    inbound: TcpListener,
+    admin: TcpListener,
+    health: TcpListener,
+}
+
+/// What both halves share.
+struct Common {
+    directory: Arc<dyn Directory>,
+    stand_ins: Arc<StandIns>,
+    secrets: Arc<Secrets>,
+    memory: Arc<Memory>,
+    /// The sidecar's own ports.
+    reserved: BTreeSet<u16>,
+    report: Report,
+}
+
 /// Reads the files, binds the listeners and puts the parts together.
 pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assembled, AssembleError> {
-    let report = Report::new(registry);
     let client = DnsClient::new(config.outbound.mark, entropy::draw);
     let resolver = Resolver::new(lookups(&config.dns), client, ResolveMetrics::new(registry));
     let stand_ins = Arc::new(StandIns::new(config.dns.stand_ins.ipv4, config.dns.stand_ins.ipv6)?);
     let directory: Arc<dyn Directory> = Arc::new(resolver.clone());
     let secrets = Arc::new(Secrets::from_files(&config.outbound.secrets)?);
-
     let parts = Parts {
         resolver,
         stand_ins: Arc::clone(&stand_ins),
@@ -81,47 +105,80 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
         metrics: StubMetrics::new(registry),
     };
     let stub = Stub::bind(config.dns.listen, parts).map_err(refused("dns.listen", config.dns.listen))?;
-    let bind = |key, address| listen::tcp(address).map_err(refused(key, address));
-    let listeners = [
-        bind("outbound.listen", config.outbound.listen)?,
-        bind("inbound.listen", config.inbound.listen)?,
-        bind("admin.listen", config.admin.listen)?,
-        bind("admin.metrics", config.admin.metrics)?,
-    ];
-    let mut reserved: BTreeSet<u16> =
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()).collect();
-    reserved.insert(stub.local_addr().port());
+    let listeners = Listeners::bind(config)?;
+    let reserved = listeners.ports().chain([stub.local_addr().port()]).collect();
+    let memory = Arc::new(Memory::new(config.memory.0));
+    let common = Common { directory, stand_ins, secrets, memory, reserved, report: Report::new(registry) };
+    let (outbound, inbound) = (Arc::new(outbound(config, &common)?), Arc::new(inbound(config, &common)?));
+    Ok(Assembled {
+        stub,
+        outbound: (listeners.outbound, outbound),
+        explicit: listeners.explicit,
+        inbound: (listeners.inbound, inbound),
+        memory: common.memory,
+        admin: listeners.admin,
+        health: listeners.health,
+    })
+}
 
-    let outbound = Outbound {
+impl Listeners {
+    fn bind(config: &Sidecar) -> Result<Self, AssembleError> {
+        let bind = |key, address| listen::tcp(address).map_err(refused(key, address));
+        Ok(Self {
+            outbound: bind("outbound.listen", config.outbound.listen)?,
+            explicit: config.outbound.explicit.map(|address| bind("outbound.explicit", address)).transpose()?,
+            inbound: bind("inbound.listen", config.inbound.listen)?,
+            admin: bind("admin.listen", config.admin.listen)?,
+            health: bind("admin.metrics", config.admin.metrics)?,
+        })
+    }
+
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        let always = [&self.outbound, &self.inbound, &self.admin, &self.health];
+        let all = always.into_iter().chain(&self.explicit);
+        all.filter_map(|listener| listener.local_addr().ok()).map(|address| address.port())
+    }
+}
+
+fn outbound(config: &Sidecar, common: &Common) -> Result<Outbound, AssembleError> {
+    let Common { directory, stand_ins, secrets, memory, reserved, report } = common;
+    let limits = &config.outbound.limits;
+    Ok(Outbound {
         original: OriginalDst::of_the_kernel(),
-        directory: Arc::clone(&directory),
-        stand_ins,
-        secrets: Arc::clone(&secrets),
-        identity: config.identity.as_ref().map(|identity| material::identity(identity, &report)).transpose()?,
+        directory: Arc::clone(directory),
+        stand_ins: Arc::clone(stand_ins),
+        secrets: Arc::clone(secrets),
+        identity: config.identity.as_ref().map(|identity| material::identity(identity, report)).transpose()?,
         tunnels: Arc::new(report.pool()),
         sources: Sources::default(),
-        limits: limits(&config.outbound),
+        health: Health::default(),
+        retries: Retries::default(),
+        circuits: Quota::new(Bounds { open: limits.connections, pending: limits.pending }),
+        reserved: reserved.clone(),
+        memory: Arc::clone(memory),
+        limits: connecting(&config.outbound),
         report: report.clone(),
-    };
-    let inbound = Inbound {
+    })
+}
+
+fn inbound(config: &Sidecar, common: &Common) -> Result<Inbound, AssembleError> {
+    let Common { directory, stand_ins: _, secrets, memory, reserved, report } = common;
+    let sidecar::Inbound { limits, probes, .. } = &config.inbound;
+    Ok(Inbound {
         original: OriginalDst::of_the_kernel(),
-        directory: Arc::new(LastKnown::new(directory)),
-        secrets,
+        directory: Arc::new(LastKnown::new(Arc::clone(directory))),
+        secrets: Arc::clone(secrets),
         policy: policy(config.inbound.policy),
         services: config.inbound.services.iter().map(own_service).collect(),
         tls: config.tls.as_ref().map(material::server).transpose()?,
         verifier: Arc::new(Verifier::new(material::trusted(&config.trust)?, report.clone())),
         handshake_timeout: config.inbound.handshake_timeout,
-        forward: Forward { mark: config.outbound.mark, reserved },
-        report,
-    };
-    let [for_outbound, for_inbound, admin, health] = listeners;
-    Ok(Assembled {
-        stub,
-        outbound: (for_outbound, Arc::new(outbound)),
-        inbound: (for_inbound, Arc::new(inbound)),
-        admin,
-        health,
+        sources: Quota::new(Bounds { open: limits.connections_per_source, pending: limits.handshakes_per_source }),
+        handshakes: Quota::new(Bounds { open: limits.handshakes, pending: limits.handshakes }),
+        probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
+        memory: Arc::clone(memory),
+        forward: Forward { mark: config.outbound.mark, reserved: reserved.clone() },
+        report: report.clone(),
     })
 }
 
@@ -141,9 +198,10 @@ fn upstream(dns: &sidecar::Dns) -> Result<Vec<SocketAddr>, NoSystemServers> {
     }
 }
 
-fn limits(outbound: &sidecar::Outbound) -> Limits {
+fn connecting(outbound: &sidecar::Outbound) -> Limits {
     Limits {
         connect_deadline: outbound.connect_deadline,
+        attempt_delay: outbound.attempt_delay,
         attempt_timeout: outbound.attempt_timeout,
         mark: outbound.mark,
     }
@@ -158,7 +216,12 @@ fn policy(policy: sidecar::Policy) -> Policy {
 }
 
 fn own_service(service: &InboundService) -> OwnService {
-    OwnService { name: service.name.clone(), callers: service.callers.clone(), ports: service.ports.clone() }
+    OwnService {
+        name: service.name.clone(),
+        callers: service.callers.clone(),
+        ports: service.ports.clone(),
+        proxy_header: service.proxy_header.iter().copied().collect(),
+    }
 }
 
 fn refused(key: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> AssembleError {

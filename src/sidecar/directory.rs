@@ -5,10 +5,9 @@ use std::future::Future;
 use std::net::Ipv6Addr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
 use super::resolve::{ResolveError, Resolver, Service};
 use crate::model::Name;
@@ -35,41 +34,82 @@ impl Directory for Resolver {
     }
 }
 
-/// How long a lookup may take when something is known already.
-const PATIENCE: Duration = Duration::from_millis(250);
-
-/// A directory that goes on with what it last knew of a name while nobody can be asked.
+/// A directory that answers with what it last knew of a name, and asks again beside that.
 ///
-/// For a pod's own services: their rules decide who is let in, and a control plane that is gone must not shut pods that
-/// are well. What DNS *says*, such as that the name is no service any more, counts at once.
+/// For a pod's own services: their rules decide who is let in, and a control plane that is gone or slow must neither shut
+/// pods that are well nor hold up their callers. What DNS *says*, such as that the name is no service any more, counts as
+/// soon as it has said so.
+#[derive(Clone)]
 pub struct LastKnown {
     inner: Arc<dyn Directory>,
     /// One entry for each of the pod's own services, so bounded by configuration.
-    kept: Mutex<HashMap<Name, Arc<Service>>>,
+    kept: Arc<Mutex<HashMap<Name, Kept>>>,
+}
+
+struct Kept {
+    service: Arc<Service>,
+    /// Somebody is asking again.
+    asking: bool,
 }
 
 impl LastKnown {
     /// A directory that asks `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Directory>) -> Self {
-        Self { inner, kept: Mutex::default() }
+        Self { inner, kept: Arc::default() }
     }
 
     async fn ask(&self, name: &Name) -> Result<Arc<Service>, ResolveError> {
-        let kept = self.kept.lock().get(name).cloned();
-        let answer = match &kept {
-            None => self.inner.lookup(name).await,
-            Some(kept) => timeout(PATIENCE, self.inner.lookup(name)).await.unwrap_or_else(|_| Ok(Arc::clone(kept))),
+        let kept = self.kept.lock().get(name).map(|kept| Arc::clone(&kept.service));
+        let Some(kept) = kept else {
+            let answer = self.inner.lookup(name).await;
+            return self.learn(name, answer);
         };
-        match (answer, kept) {
-            (Ok(service), kept) => {
-                if kept.is_none_or(|kept| !Arc::ptr_eq(&kept, &service)) {
-                    self.kept.lock().insert(name.clone(), Arc::clone(&service));
+        // What the inner directory remembers it answers at once.
+        match self.inner.lookup(name).now_or_never() {
+            Some(answer) => self.learn(name, answer),
+            None => {
+                self.ask_beside(name);
+                Ok(kept)
+            }
+        }
+    }
+
+    fn ask_beside(&self, name: &Name) {
+        let asks = self.kept.lock().get_mut(name).is_some_and(|kept| !std::mem::replace(&mut kept.asking, true));
+        if asks {
+            let (directory, name) = (self.clone(), name.clone());
+            tokio::spawn(async move {
+                let answer = directory.inner.lookup(&name).await;
+                // What it is worth shows in what is kept.
+                let _ = directory.learn(&name, answer);
+            });
+        }
+    }
+
+    /// Keeps what was said; where nothing was, what is kept goes on.
+    fn learn(&self, name: &Name, answer: Result<Arc<Service>, ResolveError>) -> Result<Arc<Service>, ResolveError> {
+        let mut kept = self.kept.lock();
+        match answer {
+            Ok(service) => {
+                let new = Kept { service: Arc::clone(&service), asking: false };
+                match kept.get_mut(name) {
+                    Some(known) => *known = new,
+                    None => drop(kept.insert(name.clone(), new)),
                 }
                 Ok(service)
             }
-            (Err(error), Some(kept)) if !error.is_verdict() => Ok(kept),
-            (Err(error), _) => Err(error),
+            Err(error) if error.is_verdict() => {
+                kept.remove(name);
+                Err(error)
+            }
+            Err(error) => match kept.get_mut(name) {
+                Some(known) => {
+                    known.asking = false;
+                    Ok(Arc::clone(&known.service))
+                }
+                None => Err(error),
+            },
         }
     }
 }
@@ -138,15 +178,49 @@ mod tests {
         assert_eq!(directory.lookup(&orders()).await.unwrap(), service());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lookup_that_takes_long_is_not_waited_for_when_something_is_known() {
+    #[tokio::test]
+    async fn a_lookup_that_waits_is_not_waited_for_when_something_is_known() {
         let (told, directory) = told();
         *told.0.lock() = Some(Ok(service()));
         directory.lookup(&orders()).await.unwrap();
 
         *told.0.lock() = None;
 
+        assert_eq!(directory.lookup(&orders()).now_or_never().unwrap().unwrap(), service());
+    }
+
+    /// Answers every second lookup late.
+    struct Late(Result<Arc<Service>, ResolveError>, Mutex<u32>);
+
+    impl Directory for Late {
+        fn lookup<'a>(&'a self, _name: &'a Name) -> Found<'a> {
+            let turn = std::mem::replace(&mut *self.1.lock(), 1);
+            Box::pin(async move {
+                if turn == 0 {
+                    return Ok(service());
+                }
+                tokio::task::yield_now().await;
+                self.0.clone()
+            })
+        }
+
+        fn in_space(&self, _addr: Ipv6Addr) -> Option<Arc<Service>> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_learned_beside_counts_from_then_on() {
+        let gone = ResolveError::NoName { name: orders() };
+        let directory = LastKnown::new(Arc::new(Late(Err(gone.clone()), Mutex::default())));
+        directory.lookup(&orders()).await.unwrap();
+
         assert_eq!(directory.lookup(&orders()).await.unwrap(), service());
+        while !directory.kept.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+
+        assert_eq!(directory.lookup(&orders()).await.unwrap_err(), gone);
     }
 
     #[tokio::test]

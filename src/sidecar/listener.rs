@@ -7,28 +7,35 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::memory::Memory;
 use super::report::Report;
+use crate::net::vanished;
 use crate::ops::metrics::Direction;
 
 /// How long accepting pauses when the process is out of descriptors or memory: trying at once would only spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Gives each connection to `begin`, which must not wait, until `stop` completes; then the listener is closed.
+/// Gives each connection to `begin`, which must not wait, until `stop` completes; then the listener is closed. While
+/// memory is short, connections wait in the kernel.
 pub(super) async fn accept(
     listener: TcpListener,
     direction: Direction,
     report: &Report,
+    memory: &Memory,
     stop: impl Future<Output = ()>,
     begin: impl Fn(TcpStream, SocketAddr),
 ) {
     let mut stop = pin!(stop);
+    // A listener that cannot pass it on still serves.
+    let _ = vanished::notice(&listener);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept_within(&listener, direction, report, memory) => accepted,
         };
         match accepted {
             Ok((tcp, client)) => {
+                memory.accepted();
                 // Bytes are passed on as they come; waiting for more would add up over two sidecars.
                 let _ = tcp.set_nodelay(true);
                 begin(tcp, canonical(client));
@@ -40,6 +47,21 @@ pub(super) async fn accept(
             }
         }
     }
+}
+
+async fn accept_within(
+    listener: &TcpListener,
+    direction: Direction,
+    report: &Report,
+    memory: &Memory,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    if memory.is_short() {
+        report.accept_paused(direction);
+        while memory.is_short() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    listener.accept().await
 }
 
 /// The peer gave up between its handshake and our accept(2): nothing of ours is wrong.

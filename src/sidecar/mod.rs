@@ -14,6 +14,8 @@
 //! | [`resolve`] | what Peak says |
 //! | [`outbound`] | intercept, recognise, pick, authenticate, transport |
 //! | [`inbound`] | accept, verify, admit, forward |
+//! | [`memory`] | how much memory may be in use before peers have to wait |
+//! | [`quota`] | how many connections may be under way for one service, or from one host |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 
@@ -22,8 +24,10 @@ pub mod directory;
 pub mod inbound;
 mod listener;
 mod material;
+pub mod memory;
 pub mod original;
 pub mod outbound;
+pub mod quota;
 pub mod report;
 pub mod resolve;
 pub mod secrets;

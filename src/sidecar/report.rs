@@ -31,6 +31,8 @@ labels! {
         Plain = "none",
         /// No structured service on the other side: untouched.
         Legacy = "legacy",
+        /// A health check of the kubelet.
+        Probe = "probe",
     }
 }
 
@@ -81,6 +83,7 @@ pub struct Report {
     bytes: Counters<(Direction, Way)>,
     attempts_failed: Counters<Reason>,
     accept_failures: Counters<Direction>,
+    accept_pauses: Counters<Direction>,
     verdicts: Counters<Verdict>,
     signed: Counter,
     streams: Counters<Tunnelled>,
@@ -117,6 +120,10 @@ impl Report {
             accept_failures: registry.counters(
                 "funicular_accept_failures_total",
                 "Times accepting a connection failed, out of descriptors perhaps.",
+            ),
+            accept_pauses: registry.counters(
+                "funicular_accept_pauses_total",
+                "Times accepting connections paused because memory was short.",
             ),
             verdicts: registry.counters("funicular_token_verdicts_total", "Tokens of callers accepted, by how."),
             signed: registry.counter("funicular_tokens_signed_total", "Tokens signed for services called."),
@@ -187,11 +194,26 @@ impl Report {
         self.attempts_failed.increment(&Reason(refusal.reason()));
     }
 
+    /// A candidate was so slow that a later one gave the connection.
+    pub(crate) fn attempt_overtaken(&self) {
+        self.attempts_failed.increment(&Reason("server-overtaken"));
+    }
+
+    /// A call may make no further attempt.
+    pub(crate) fn retry_denied(&self) {
+        self.attempts_failed.increment(&Reason("retry-budget-empty"));
+    }
+
     pub(crate) fn accept_failed(&self, direction: Direction, error: &std::io::Error) {
         self.accept_failures.increment(&direction);
         if let Some(suppressed) = self.may_warn(direction, "accept") {
             tracing::warn!(direction = direction.value(), suppressed, "cannot accept a connection: {error}");
         }
+    }
+
+    /// Memory is short: connections have to wait.
+    pub(crate) fn accept_paused(&self, direction: Direction) {
+        self.accept_pauses.increment(&direction);
     }
 
     pub(crate) fn verdict(&self, how: Verdict) {

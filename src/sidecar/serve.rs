@@ -79,7 +79,7 @@ fn begin(
     loaded: Loaded<Sidecar>,
     logging: Logging,
 ) -> JoinSet<()> {
-    let Assembled { stub, outbound, inbound, admin, health } = assembled;
+    let Assembled { stub, outbound, explicit, inbound, memory, admin, health } = assembled;
     let asked = Arc::clone(&stop.asked);
     let shown = Shown {
         ready: stop.ready.clone(),
@@ -91,8 +91,12 @@ fn begin(
     let for_all = admin::health(&stop.ready, registry);
     let mut tasks = JoinSet::new();
     tasks.spawn(stub.serve());
+    if let Some(explicit) = explicit {
+        tasks.spawn(Arc::clone(&outbound.1).run_explicit(explicit, stop.outbound.watch()));
+    }
     tasks.spawn(outbound.1.run(outbound.0, stop.outbound.watch()));
     tasks.spawn(inbound.1.run(inbound.0, stop.inbound.watch()));
+    tasks.spawn(async move { memory.look_after().await });
     tasks.spawn(async { match admin::serve(admin, admin::routes(shown), Audience::Loopback).await {} });
     tasks.spawn(async { match admin::serve(health, for_all, Audience::Network).await {} });
     tasks
@@ -110,6 +114,7 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
     tracing::info!(
         dns = %assembled.stub.local_addr(),
         outbound = at(&assembled.outbound.0),
+        explicit = assembled.explicit.as_ref().map(at),
         inbound = at(&assembled.inbound.0),
         admin = at(&assembled.admin),
         metrics = at(&assembled.health),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod dns;
+pub mod explicit;
 pub mod jwks;
 pub mod jwt;
 pub mod lease;

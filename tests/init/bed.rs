@@ -138,6 +138,30 @@ impl Bed {
         self.outside.run(|| dial(to.parse().unwrap(), None).map(|(said, _)| said)).unwrap()
     }
 
+    /// Has a program of the pod answer datagrams to this port.
+    pub(crate) fn app_echo(&self, port: u16) {
+        for at in [POD4, POD6] {
+            echo(&self.pod, (at.parse::<IpAddr>().unwrap(), port).into(), "app");
+        }
+    }
+
+    /// Has the world outside answer datagrams there.
+    pub(crate) fn outside_echo(&self, at: &str) {
+        echo(&self.outside, at.parse().unwrap(), "outside");
+    }
+
+    /// Who answers a datagram from outside.
+    pub(crate) fn send_in(&self, to: &str) -> io::Result<String> {
+        self.outside.run(|| datagram(to.parse().unwrap(), None)).unwrap()
+    }
+
+    /// Sends a datagram from outside, and waits for nothing.
+    pub(crate) fn send_in_blindly(&self, to: &str) {
+        let to: SocketAddr = to.parse().unwrap();
+        let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        self.outside.run(|| UdpSocket::bind(from).unwrap().send_to(b"?", to).unwrap()).unwrap();
+    }
+
     /// Who answers a datagram of the pod.
     pub(crate) fn send(&self, to: &str, mark: Option<u32>) -> io::Result<String> {
         self.pod.run(|| datagram(to.parse().unwrap(), mark)).unwrap()

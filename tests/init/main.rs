@@ -174,20 +174,48 @@ async fn a_stand_in_refuses_at_once_what_it_cannot_carry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "needs CAP_NET_ADMIN"]
-async fn the_stub_is_not_reached_from_outside() {
+async fn datagrams_from_outside_reach_declared_ports_alone_and_never_the_stub() {
     let bed = Bed::new().await;
-    bed.init_ok(MARK);
-    bed.shell(
-        "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 10; }'; \
-         nft add rule inet seen in iif eth0 udp dport '{ 15053, 15054 }' counter",
-        "",
-    );
-    for port in [15053, 15054] {
-        let to: std::net::SocketAddr = format!("{POD4}:{port}").parse().unwrap();
-        bed.outside.run(|| std::net::UdpSocket::bind("10.0.0.1:0").unwrap().send_to(b"?", to).unwrap()).unwrap();
+    bed.populate();
+    for port in [443, 444] {
+        bed.app_echo(port);
+    }
+    let to = |port: u16| [format!("{POD4}:{port}"), format!("[{POD6}]:{port}")];
+    bed.init_ok(&format!("{MARK} --inbound-udp-ports 443,15053"));
+    // The link keeps datagrams in order: what was sent before the one that is answered has been judged by then.
+    let counted = "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 10; }'; \
+                   nft add rule inet seen in iif eth0 udp dport '{ 444, 15053 }' counter";
+    bed.shell(counted, "");
+    for at in to(444).into_iter().chain(to(15053)) {
+        bed.send_in_blindly(&at);
+    }
+    for at in to(443) {
+        assert_eq!(bed.send_in(&at).unwrap(), "app", "{at}");
     }
     let counted = bed.shell("nft list chain inet seen in", "");
-    assert!(counted.contains("counter packets 1 "), "15054 alone passes the rules: {counted}");
+    assert!(counted.contains("counter packets 0 "), "{counted}");
+    assert_eq!(bed.send("10.0.0.1:53", OURS).unwrap(), "outside", "an answer to the pod's own datagram");
+    bed.init_ok(&format!("{MARK} --inbound-udp-ports 444"));
+    for at in to(444) {
+        assert_eq!(bed.send_in(&at).unwrap(), "app", "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "needs CAP_NET_ADMIN"]
+async fn quic_falls_back_at_once_where_it_is_refused_and_other_datagrams_pass() {
+    let bed = Bed::new().await;
+    bed.populate();
+    for at in ["[2001:db8:f::7]:443", "[2001:db8:f::7]:444", "[2001:db8:a::1]:443", "198.51.100.7:443"] {
+        bed.outside_echo(at);
+    }
+    bed.init_ok(&format!("{MARK} --refuse-quic 2001:db8:f::/48,198.51.100.0/24"));
+    for to in ["[2001:db8:f::7]:443", "198.51.100.7:443"] {
+        assert_eq!(bed.send(to, None).unwrap_err().kind(), ErrorKind::PermissionDenied, "{to}");
+    }
+    for to in ["[2001:db8:f::7]:444", "[2001:db8:a::1]:443"] {
+        assert_eq!(bed.send(to, None).unwrap(), "outside", "{to}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -198,7 +226,8 @@ async fn a_second_run_changes_nothing_and_removing_leaves_nothing() {
     let before = bed.snapshot();
     let flags = format!(
         "{MARK} --uid 7 --service-prefix {SERVICE} --skip-uids 1,5-9 --skip-subnets 10.9.0.0/16,10.8.0.0/16,2001:db8:9::/48 \
-         --skip-outbound-ports 25,26,8000-8010 --skip-inbound-ports 65535"
+         --skip-outbound-ports 25,26,8000-8010 --skip-inbound-ports 65535 --inbound-udp-ports 443,5000-5010 \
+         --refuse-quic ::/0,198.51.100.0/24"
     );
     assert!(!bed.init("--validate-only --mark 1").status.success());
 
@@ -243,7 +272,7 @@ async fn validation_finds_every_kind_of_meddling() {
         "nft insert rule inet funicular outbound tcp dport 80 accept",
         "nft add rule inet funicular inbound counter",
         "nft add element inet funicular skip_outbound_ports '{ 443 }'",
-        "nft flush chain inet funicular stub",
+        "nft flush chain inet funicular datagrams",
         "nft 'add chain inet funicular more { type filter hook input priority 0; policy drop; }'",
         "ip -6 rule delete pref 15006",
         "ip -6 route delete local 2001:db8:5::/64 table 15006",
@@ -264,7 +293,8 @@ async fn a_dry_run_changes_nothing_and_prints_a_script_that_does_the_same() {
     let (bed, by_hand) = (Bed::new().await, Bed::new().await);
     let flags = format!(
         "{MARK} --uid 7 --gid 9 --service-prefix {SERVICE} --skip-uids 1,5-9 --skip-outbound-ports 25,8000-8010 \
-         --skip-subnets 10.9.0.0/16,10.9.3.0/24,2001:db8:9::/48 --stand-in4 100.64.0.0/10 --stand-in6 fd00:1:2::/60"
+         --skip-subnets 10.9.0.0/16,10.9.3.0/24,2001:db8:9::/48 --stand-in4 100.64.0.0/10 --stand-in6 fd00:1:2::/60 \
+         --inbound-udp-ports 443,5000-5010 --refuse-quic ::/0,198.51.100.0/24"
     );
     let before = by_hand.snapshot();
     let script = by_hand.init_ok(&format!("{flags} --dry-run"));
@@ -289,7 +319,8 @@ async fn the_iptables_backend_writes_input_for_both_programs_that_does_the_same(
     bed.populate();
     // iptables, unlike nft, takes only ids that the user namespace maps, so none here.
     let flags = format!(
-        "{MARK} --skip-outbound-ports 25,8000-8010 --skip-inbound-ports 9000 \
+        "{MARK} --skip-outbound-ports 25,8000-8010 --skip-inbound-ports 9000 --inbound-udp-ports 443 \
+         --refuse-quic 2001:db8:f::/48 \
          --skip-subnets 10.9.0.0/16,2001:db8:9::/48 --service-prefix {SERVICE}"
     );
     let before = bed.shell("ip rule; ip -6 rule; ip route show table all; ip -6 route show table all", "");
@@ -312,6 +343,9 @@ async fn the_iptables_backend_writes_input_for_both_programs_that_does_the_same(
     assert_eq!(bed.call_in("[2001:db8:5::9]:80").unwrap(), "inbound [2001:db8:5::9]:80");
     assert_eq!(bed.call_in("10.0.0.2:9000").unwrap(), "app");
     assert!(bed.send("[fd46:554e:1c00::1]:443", None).is_err());
+    bed.app_echo(443);
+    assert_eq!(bed.send_in("10.0.0.2:443").unwrap(), "app");
+    assert!(bed.send("[2001:db8:f::7]:443", None).is_err());
 
     let undo = bed.init_ok("--remove --backend iptables");
     for program in ["iptables", "ip6tables"] {

@@ -12,21 +12,27 @@ use std::time::Duration;
 use funicular::model::ssa::{Rule, Space};
 use funicular::model::token::{Algorithm, Claims};
 use funicular::model::{Name, UnixSeconds};
+use funicular::net::namespace::NetNs;
 use funicular::net::original_dst::OriginalDstError;
+use funicular::net::routes::{Action, LOOPBACK, MAIN, Netlink, Route};
 use funicular::net::tls::{ClientStream, ClientTls, ServerTls};
 use funicular::net::tunnel::{Party, Tunnel};
 use funicular::ops::clock;
 use funicular::ops::drain::Drain;
 use funicular::ops::metrics::Registry;
 use funicular::sidecar::directory::{Directory, Found};
-use funicular::sidecar::inbound::admit::OwnService;
+use funicular::sidecar::inbound::admit::{OwnService, Probes};
 use funicular::sidecar::inbound::forward::Forward;
 use funicular::sidecar::inbound::verify::Verifier;
 use funicular::sidecar::inbound::{Inbound, Policy};
+use funicular::sidecar::memory::Memory;
 use funicular::sidecar::original::OriginalDst;
 use funicular::sidecar::outbound::authenticate::Tokens;
+use funicular::sidecar::outbound::health::Health;
+use funicular::sidecar::outbound::retries::Retries;
 use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
 use funicular::sidecar::outbound::{Identity, Limits, Outbound, Sources};
+pub(crate) use funicular::sidecar::quota::{Bounds, Quota};
 use funicular::sidecar::report::Report;
 use funicular::sidecar::resolve::{ResolveError, Service};
 use funicular::sidecar::stub::StandIns;
@@ -211,6 +217,7 @@ impl OutboundBed {
         let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), life, report.clone());
         let limits = Limits {
             connect_deadline: Duration::from_secs(10),
+            attempt_delay: Duration::from_millis(250),
             attempt_timeout: Duration::from_millis(500),
             mark: None,
         };
@@ -222,6 +229,11 @@ impl OutboundBed {
             identity: Some(Identity { tokens, tls: authority.client() }),
             tunnels: Arc::new(report.pool()),
             sources: Sources::default(),
+            health: Health::default(),
+            retries: Retries::default(),
+            circuits: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
+            reserved: BTreeSet::new(),
+            memory: plenty(),
             limits,
             report,
         };
@@ -232,6 +244,14 @@ impl OutboundBed {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
         tokio::spawn(Arc::new(self.outbound).run(listener, drain.watch()));
+        Running { address, registry: self.registry, drain }
+    }
+
+    /// Starts it at a port where programs ask for their connections.
+    pub(crate) async fn start_explicit(self) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
+        tokio::spawn(Arc::new(self.outbound).run_explicit(listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
 }
@@ -247,7 +267,8 @@ impl InboundBed {
     pub(crate) fn new(authority: &Authority, application: u16) -> Self {
         let registry = Registry::new();
         let report = Report::new(&registry);
-        let own = OwnService { name: name(SERVICE), callers: None, ports: BTreeMap::from([(80, application)]) };
+        let ports = BTreeMap::from([(80, application)]);
+        let own = OwnService { name: name(SERVICE), callers: None, ports, proxy_header: BTreeSet::new() };
         let inbound = Inbound {
             original: going_to(DESTINATION.parse::<SocketAddr>().unwrap()),
             directory: Table::of([service(&["2001:db8:5:1::/64"], &[RULE], None)]),
@@ -257,6 +278,10 @@ impl InboundBed {
             tls: Some(authority.server(SERVICE)),
             verifier: Arc::new(Verifier::new(authority.trusted(), report.clone())),
             handshake_timeout: Duration::from_secs(10),
+            sources: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
+            handshakes: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
+            probes: Probes::default(),
+            memory: plenty(),
             forward: Forward { mark: None, reserved: BTreeSet::new() },
             report,
         };
@@ -269,6 +294,25 @@ impl InboundBed {
         tokio::spawn(Arc::new(self.inbound).run(listener, drain.watch()));
         Running { address, registry: self.registry, drain }
     }
+}
+
+/// Runs a test on a host of its own, to which every address of the prefix belongs.
+pub(crate) fn on_a_host_with(prefix: &str, test: impl Future<Output = ()> + Send) {
+    let host = NetNs::create().unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime().block_on(async {
+        let netlink = Netlink::inside(&host).unwrap();
+        netlink.set_up(LOOPBACK).await.unwrap();
+        let action = Action::Local { device: LOOPBACK.to_owned() };
+        let destination = prefix.parse().unwrap();
+        netlink.add_route(&Route { destination, action, source: None, table: MAIN, protocol: 4 }).await.unwrap();
+    });
+    host.run(|| runtime().block_on(test)).unwrap();
+}
+
+/// More memory than any test takes.
+pub(crate) fn plenty() -> Arc<Memory> {
+    Arc::new(Memory::new(u64::MAX))
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);

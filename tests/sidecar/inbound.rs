@@ -9,7 +9,9 @@ use funicular::model::UnixSeconds;
 use funicular::model::token::Claims;
 use funicular::ops::clock;
 use funicular::sidecar::inbound::Policy;
+use funicular::sidecar::inbound::admit::Probes;
 use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
+use funicular::wire::proxy_header;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bed::*;
@@ -318,4 +320,135 @@ async fn an_auditing_half_lets_everything_pass_that_can_and_counts_what_strict_w
     let mut stream = Caller::with(&authority, b"a.b.c").connect(&inbound).await.unwrap();
     hears(&mut stream, &mut application.accept().await, "hello").await;
     inbound.says("funicular_tolerated_total{reason=\"token-malformed\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_source_has_as_many_connections_as_it_may_and_no_more() {
+    let authority = Authority::new();
+    let token = authority.token();
+    let mut application = Application::start().await;
+    let mut bed = InboundBed::new(&authority, application.port);
+    bed.inbound.sources = Quota::new(Bounds { open: 2, pending: 2 });
+    let inbound = bed.start().await;
+    let caller = Caller::with(&authority, token.as_bytes());
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = caller.connect(&inbound).await.unwrap();
+        let mut server = application.accept().await;
+        hears(&mut stream, &mut server, "hello").await;
+        open.push((stream, server));
+    }
+    ends_by_reset(inbound.connect().await).await;
+    inbound.refused("inbound", "source-connections-limit", 1).await;
+    open.pop();
+    inbound.says("funicular_connections_open{direction=\"inbound\"} 1").await;
+    let mut stream = caller.connect(&inbound).await.unwrap();
+    hears(&mut stream, &mut application.accept().await, "hello again").await;
+}
+
+#[tokio::test]
+async fn slow_handshakes_have_a_limit_and_leave_room_for_those_that_are_done() {
+    let authority = Authority::new();
+    let token = authority.token();
+    for (per_source, in_all, reason) in [(2, 100, "source-handshakes-limit"), (100, 2, "handshakes-limit")] {
+        let mut application = Application::start().await;
+        let mut bed = InboundBed::new(&authority, application.port);
+        bed.inbound.sources = Quota::new(Bounds { open: 100, pending: per_source });
+        bed.inbound.handshakes = Quota::new(Bounds { open: in_all, pending: in_all });
+        let inbound = bed.start().await;
+        let caller = Caller::with(&authority, token.as_bytes());
+        let mut done = caller.connect(&inbound).await.unwrap();
+        let mut server = application.accept().await;
+        let _slow = (inbound.connect().await, inbound.connect().await);
+        inbound.says("funicular_connections_open{direction=\"inbound\"} 3").await;
+        ends_by_reset(inbound.connect().await).await;
+        inbound.refused("inbound", reason, 1).await;
+        hears(&mut done, &mut server, "untouched").await;
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_of_the_node_passes_to_a_port_that_is_probed_and_nothing_else_does() {
+    let authority = Authority::new();
+    let mut application = Application::start().await;
+    for (from, to_service, passes) in
+        [("::1/128", false, true), ("2001:db8::/32", false, false), ("::1/128", true, false)]
+    {
+        let mut bed = InboundBed::new(&authority, application.port);
+        let to = if to_service { "2001:db8:5:1:0:7::1" } else { "2001:db8:1::2" };
+        bed.inbound.original =
+            going_to(format!("[{to}]:{}", application.port).parse::<std::net::SocketAddr>().unwrap());
+        bed.inbound.probes = Probes { ports: [application.port].into(), from: vec![from.parse().unwrap()] };
+        let inbound = bed.start().await;
+        let mut probe = inbound.connect().await;
+        probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
+        if passes {
+            assert_eq!(within(application.accept().await.read_u8()).await.unwrap(), b'G');
+            inbound.says("funicular_connections_total{direction=\"inbound\",mode=\"probe\"} 1").await;
+        } else {
+            ends_by_reset(probe).await;
+            inbound.refused("inbound", "plaintext", 1).await;
+        }
+    }
+    assert!(application.is_untouched());
+}
+
+#[tokio::test]
+async fn a_connection_to_a_service_that_is_not_this_pods_is_refused_whatever_the_policy_tolerates() {
+    let authority = Authority::new();
+    let mut application = Application::start().await;
+    let mut bed = InboundBed::new(&authority, application.port);
+    let mut other = service(&["2001:db8:6::/64"], &["v=ssa1"], None);
+    other.name = name("users.shop.peak");
+    bed.inbound.directory = Table::of([service(&["2001:db8:5:1::/64"], &["v=ssa1"], None), other]);
+    bed.inbound.original = going_to("[2001:db8:6::1]:80".parse::<std::net::SocketAddr>().unwrap());
+    bed.inbound.policy = Policy::Permissive;
+    let inbound = bed.start().await;
+    ends_by_reset(inbound.connect().await).await;
+    inbound.refused("inbound", "destination-not-ours", 1).await;
+    assert!(application.is_untouched());
+}
+
+#[tokio::test]
+async fn an_application_that_wants_to_know_is_told_who_calls_and_where_but_no_token() {
+    let authority = Authority::new();
+    let token = authority.token();
+    let mut application = Application::start().await;
+    let mut bed = InboundBed::new(&authority, application.port);
+    bed.inbound.services[0].proxy_header.insert(application.port);
+    let inbound = bed.start().await;
+    let caller = Caller::with(&authority, token.as_bytes());
+    let streams = (caller.connect(&inbound).await.unwrap(), caller.tunnel(&inbound).await.unwrap());
+    for _ in 0..2 {
+        let mut server = application.accept().await;
+        let mut octets = Vec::new();
+        let (length, header) = loop {
+            assert_ne!(within(server.read_buf(&mut octets)).await.unwrap(), 0);
+            if let Some((header, length)) = proxy_header::parse(&octets).unwrap() {
+                break (length, header);
+            }
+        };
+        assert_eq!(header.source, caller.header.source);
+        assert_eq!(header.destination, DESTINATION.parse().unwrap());
+        assert_eq!((header.authority, header.token, header.generation), (Some(name(SERVICE)), None, Some(3)));
+        assert_eq!(octets.len(), length);
+    }
+    drop(streams);
+}
+
+#[tokio::test]
+async fn a_pp2_connection_ends_when_its_token_is_dead() {
+    let authority = Authority::new();
+    let mut claims = claims();
+    // Two seconds before the skew that is forgiven is over.
+    claims.expires = UnixSeconds(clock::now().0 - 8);
+    let old = authority.key.sign(&claims).unwrap();
+    let mut application = Application::start().await;
+    let inbound = InboundBed::new(&authority, application.port).start().await;
+    let mut stream = Caller::with(&authority, old.as_bytes()).connect(&inbound).await.unwrap();
+    let mut server = application.accept().await;
+    hears(&mut stream, &mut server, "in time").await;
+    ends_by_reset(stream).await;
+    ends_by_reset(server).await;
+    inbound.says("funicular_connections_broken_total{direction=\"inbound\",reason=\"token-expired\"} 1").await;
 }

@@ -89,15 +89,9 @@ async fn a_server_without_tls_sees_a_client_hello_and_nothing_more() {
 async fn when_a_candidate_does_not_answer_the_next_one_is_tried() {
     let authority = Authority::new();
     let mut application = Application::start().await;
-    let mut bed = InboundBed::new(&authority, application.port);
-    bed.inbound.original = going_to("[::1]:80".parse::<SocketAddr>().unwrap());
-    // Nobody is at 100::1 (RFC 6666); which of the two comes first is a matter of chance.
-    let prefixes = ["::1/128", "100::1/128"];
-    bed.inbound.directory = Table::of([service(&prefixes, &[PP2], None)]);
-    let inbound = bed.start().await;
-    let directory = Table::of([service(&prefixes, &[PP2], Some(inbound.address.port()))]);
-    let outbound = OutboundBed::new(&authority, directory).start().await;
-    // All of them find the living candidate first once in a million runs.
+    let (_inbound, bed) = one_living_one_dead(&authority, &application).await;
+    let outbound = bed.start().await;
+    // Which of the two comes first is a matter of chance. All of them find the living candidate first once in a million runs.
     for _ in 0..20 {
         let mut client = outbound.connect().await;
         hears(&mut client, &mut application.accept().await, "hello").await;
@@ -208,4 +202,132 @@ async fn a_connection_straight_to_our_port_is_a_loop() {
     let outbound = bed.start().await;
     ends_by_reset(outbound.connect().await).await;
     outbound.refused("outbound", "loop", 1).await;
+}
+
+/// Accepts connections, and says nothing on them.
+fn silent(listener: TcpListener) {
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((tcp, _)) = listener.accept().await {
+            held.push(tcp);
+        }
+    });
+}
+
+/// A living inbound half, and an outbound half to whom the service has two slices: that one, and one where nobody is
+/// (100::1, RFC 6666).
+async fn one_living_one_dead(authority: &Authority, application: &Application) -> (Running, OutboundBed) {
+    let mut bed = InboundBed::new(authority, application.port);
+    bed.inbound.original = going_to("[::1]:80".parse::<SocketAddr>().unwrap());
+    let prefixes = ["::1/128", "100::1/128"];
+    bed.inbound.directory = Table::of([service(&prefixes, &[PP2], None)]);
+    let inbound = bed.start().await;
+    let directory = Table::of([service(&prefixes, &[PP2], Some(inbound.address.port()))]);
+    (inbound, OutboundBed::new(authority, directory))
+}
+
+#[tokio::test]
+async fn a_slice_that_failed_is_not_tried_first_again() {
+    let authority = Authority::new();
+    let mut application = Application::start().await;
+    let (_inbound, bed) = one_living_one_dead(&authority, &application).await;
+    let outbound = bed.start().await;
+    for _ in 0..40 {
+        let mut client = outbound.connect().await;
+        hears(&mut client, &mut application.accept().await, "hello").await;
+    }
+    let failed: u32 = outbound
+        .registry
+        .text()
+        .lines()
+        .filter(|line| line.starts_with("funicular_attempts_failed_total{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok())
+        .sum();
+    assert!(failed <= 2, "{failed} of 40 calls tried the dead slice");
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn a_candidate_that_is_silent_is_overtaken_after_the_delay_and_shunned_from_then_on() {
+    on_a_host_with("2001:db8:5:1::/64", async {
+        let authority = Authority::new();
+        // The first connection is taken by one who says nothing, all further ones by the service.
+        let listener = TcpListener::bind("[::]:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tls = authority.server(SERVICE);
+        let serving = tokio::spawn(async move {
+            let _silent = listener.accept().await.unwrap();
+            loop {
+                let First::Tls(hello) = first_octets(listener.accept().await.unwrap().0).await.unwrap() else {
+                    panic!("no ClientHello");
+                };
+                tls.accept(hello).await.unwrap().write_all(b"served").await.unwrap();
+            }
+        });
+        let rule = "v=ssa1 token=pp2 layout=random:64 slices=1";
+        let directory = Table::of([service(&["2001:db8:5:1::/64"], &[rule], Some(port))]);
+        let mut bed = OutboundBed::new(&authority, directory);
+        bed.outbound.limits.attempt_delay = Duration::from_millis(50);
+        bed.outbound.limits.attempt_timeout = Duration::from_secs(10);
+        let outbound = bed.start().await;
+        for _ in 0..10 {
+            let mut heard = [0; 6];
+            within(outbound.connect().await.read_exact(&mut heard)).await.unwrap();
+            assert_eq!(&heard, b"served");
+        }
+        outbound.says("funicular_connections_total{direction=\"outbound\",mode=\"pp2\"} 10").await;
+        serving.abort();
+    });
+}
+
+#[tokio::test]
+async fn a_service_has_as_many_connections_as_it_may_and_no_more() {
+    let authority = Authority::new();
+    let (listener, port) = server().await;
+    silent(listener);
+    let mut bed = OutboundBed::new(&authority, on_loopback("v=ssa1 token=none", port));
+    bed.outbound.circuits = Quota::new(Bounds { open: 2, pending: 2 });
+    let outbound = bed.start().await;
+    let (first, _second) = (outbound.connect().await, outbound.connect().await);
+    outbound.says("funicular_connections_total{direction=\"outbound\",mode=\"none\"} 2").await;
+    ends_by_reset(outbound.connect().await).await;
+    outbound.refused("outbound", "service-connections-limit", 1).await;
+    first.set_zero_linger().unwrap();
+    drop(first);
+    outbound.says("funicular_connections_open{direction=\"outbound\"} 1").await;
+    let _third = outbound.connect().await;
+    outbound.says("funicular_connections_total{direction=\"outbound\",mode=\"none\"} 3").await;
+}
+
+#[tokio::test]
+async fn connections_that_do_not_come_about_have_a_limit_of_their_own() {
+    let authority = Authority::new();
+    let (listener, port) = server().await;
+    silent(listener);
+    let mut bed = OutboundBed::new(&authority, on_loopback(PP2, port));
+    bed.outbound.circuits = Quota::new(Bounds { open: 100, pending: 1 });
+    bed.outbound.limits.attempt_timeout = Duration::from_secs(10);
+    let outbound = bed.start().await;
+    let _waiting = outbound.connect().await;
+    outbound.says("funicular_connections_open{direction=\"outbound\"} 1").await;
+    ends_by_reset(outbound.connect().await).await;
+    outbound.refused("outbound", "service-pending-limit", 1).await;
+}
+
+#[tokio::test]
+async fn when_all_of_a_service_is_down_calls_do_not_multiply() {
+    let authority = Authority::new();
+    let (listener, port) = server().await;
+    drop(listener);
+    // Nobody is there (RFC 6666). A call would try sixteen candidates, if nothing held it back.
+    let nowhere = Table::of([service(&["100::/64"], &["v=ssa1 token=none"], Some(port))]);
+    let mut bed = OutboundBed::new(&authority, nowhere);
+    bed.outbound.limits.attempt_timeout = Duration::from_millis(20);
+    bed.outbound.limits.attempt_delay = Duration::from_millis(5);
+    let outbound = bed.start().await;
+    for _ in 0..40 {
+        ends_by_reset(outbound.connect().await).await;
+    }
+    let text = outbound.registry.text();
+    assert!(text.contains("reason=\"retry-budget-empty\""), "{text}");
 }

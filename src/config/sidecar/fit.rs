@@ -12,7 +12,13 @@ const SHORTEST_TOKEN: Duration = Duration::from_secs(10);
 /// A stolen token is good for as long as this.
 const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3_600);
 
+/// Below this, not even an idle sidecar would fit.
+const LEAST_MEMORY: u64 = 16 * 1024 * 1024;
+
 pub(super) fn check(sidecar: &Sidecar, check: &mut Check<'_>) {
+    if sidecar.memory.0 < LEAST_MEMORY {
+        check.fault(&["memory"], "must be at least 16MiB: no connection would ever be accepted");
+    }
     if let Some(identity) = &sidecar.identity {
         token_life(identity, check);
     }
@@ -76,8 +82,22 @@ fn stand_ins(stand_ins: &StandIns, check: &mut Check<'_>) {
 }
 
 fn outbound(outbound: &Outbound, check: &mut Check<'_>) {
-    if outbound.attempt_timeout.is_zero() {
-        check.fault(&["outbound.attempt_timeout"], "must be longer than 0s");
+    for (key, span) in
+        [("outbound.attempt_delay", outbound.attempt_delay), ("outbound.attempt_timeout", outbound.attempt_timeout)]
+    {
+        if span.is_zero() {
+            check.fault(&[key], "must be longer than 0s");
+        }
+    }
+    limits(
+        check,
+        &[
+            ("outbound.limits.connections", outbound.limits.connections),
+            ("outbound.limits.pending", outbound.limits.pending),
+        ],
+    );
+    if outbound.explicit.is_some_and(|address| !address.ip().is_loopback()) {
+        check.remark("outbound.explicit", "not a loopback address: whoever reaches it calls services as this pod");
     }
     if outbound.attempt_timeout > outbound.connect_deadline {
         check.fault(
@@ -90,7 +110,25 @@ fn outbound(outbound: &Outbound, check: &mut Check<'_>) {
     }
 }
 
+fn limits(check: &mut Check<'_>, limits: &[(&str, u32)]) {
+    for (key, _) in limits.iter().filter(|(_, limit)| *limit == 0) {
+        check.fault(&[key], "0 would refuse everything");
+    }
+}
+
 fn inbound(inbound: &Inbound, check: &mut Check<'_>) {
+    limits(
+        check,
+        &[
+            ("inbound.limits.connections_per_source", inbound.limits.connections_per_source),
+            ("inbound.limits.handshakes_per_source", inbound.limits.handshakes_per_source),
+            ("inbound.limits.handshakes", inbound.limits.handshakes),
+        ],
+    );
+    if inbound.probes.ports.is_empty() != inbound.probes.from.is_empty() {
+        let missing = if inbound.probes.ports.is_empty() { "ports" } else { "from" };
+        check.fault(&["inbound.probes"], format!("ports and from belong together: {missing} is missing"));
+    }
     if inbound.handshake_timeout.is_zero() {
         check.fault(&["inbound.handshake_timeout"], "must be longer than 0s");
     }
@@ -98,6 +136,9 @@ fn inbound(inbound: &Inbound, check: &mut Check<'_>) {
     for (at, service) in inbound.services.iter().enumerate() {
         if !seen.insert(&service.name) {
             check.fault(&[&format!("inbound.services[{at}].name")], format!("{} is listed twice", service.name));
+        }
+        if service.proxy_header.contains(&0) {
+            check.fault(&[&format!("inbound.services[{at}].proxy_header")], "0 is no port");
         }
         if service.ports.iter().any(|(&arriving, &local)| arriving == 0 || local == 0) {
             check.fault(&[&format!("inbound.services[{at}].ports")], "0 is no port");
@@ -124,12 +165,13 @@ fn callers_can_be_served(sidecar: &Sidecar, check: &mut Check<'_>) {
 }
 
 fn listeners(sidecar: &Sidecar, check: &mut Check<'_>) {
-    let listeners = [
+    let mut listeners = vec![
         ("outbound.listen", sidecar.outbound.listen),
         ("inbound.listen", sidecar.inbound.listen),
         ("admin.listen", sidecar.admin.listen),
         ("admin.metrics", sidecar.admin.metrics),
     ];
+    listeners.extend(sidecar.outbound.explicit.map(|address| ("outbound.explicit", address)));
     for (at, (key, address)) in listeners.iter().enumerate() {
         let clash = listeners[..at].iter().find(|(_, earlier)| collide(*earlier, *address));
         if let Some((other, _)) = clash {

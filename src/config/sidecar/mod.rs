@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use super::common::Trust;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
 use super::slices::Lease;
-use super::values::NameServer;
+use super::values::{NameServer, Size};
 use super::{Check, Role};
 use crate::model::Name;
 use crate::model::token::{CallerPattern, WorkloadId};
@@ -39,6 +39,9 @@ section! {
         admin: Admin,
         /// What is logged, and how.
         log: Log,
+        /// The memory that the sidecar is to stay within. When it is short, no connection is accepted and less is read ahead
+        /// on those that are open, so that peers wait instead.
+        memory: Size = "256MiB",
         /// How long connections may go on after the sidecar was told to stop; then they are closed.
         drain: Duration = "30s",
     }
@@ -120,14 +123,31 @@ section! {
     pub struct Outbound {
         /// Where redirected connections arrive.
         listen: SocketAddr = "[::]:15001",
+        /// Where programs may ask for connections by SOCKS5 or HTTP CONNECT, on machines where nothing is redirected.
+        /// Not given: nowhere.
+        explicit: Option<SocketAddr>,
         /// How long all attempts to connect may take together.
         connect_deadline: Duration = "5s",
         /// How long one candidate address has before the next is tried as well.
-        attempt_timeout: Duration = "1s",
+        attempt_delay: Duration = "250ms",
+        /// How long one candidate address has in all.
+        attempt_timeout: Duration = "3s",
+        /// How many connections each service may have; more are refused at once.
+        limits: OutboundLimits,
         /// Socket mark of the sidecar's own connections, when `funicular init --mark` exempts them by it.
         mark: Option<u32>,
         /// Shared secrets of rules with a `hop` field, by their ID: files with 32 hexadecimal digits.
         secrets: BTreeMap<String, PathBuf>,
+    }
+}
+
+section! {
+    /// How many connections to one service may be under way.
+    pub struct OutboundLimits {
+        /// In all.
+        connections: u32 = "8192",
+        /// Not connected yet.
+        pending: u32 = "1024",
     }
 }
 
@@ -142,6 +162,32 @@ section! {
         services: Vec<InboundService>,
         /// How long a caller has for its TLS handshake and its header.
         handshake_timeout: Duration = "5s",
+        /// How many callers may be let in at once; more are refused at once.
+        limits: InboundLimits,
+        /// Health checks of the kubelet, which has no token.
+        probes: Probes,
+    }
+}
+
+section! {
+    /// How many connections from outside may be under way. A source is one address.
+    pub struct InboundLimits {
+        /// From one source, in all.
+        connections_per_source: u32 = "4096",
+        /// From one source, before their handshake is done.
+        handshakes_per_source: u32 = "256",
+        /// From all sources together, before their handshake is done.
+        handshakes: u32 = "1024",
+    }
+}
+
+section! {
+    /// Connections to the pod's own addresses that need no token: those of the kubelet's probes.
+    pub struct Probes {
+        /// The ports that are probed.
+        ports: Vec<u16>,
+        /// Where probes come from: the node's addresses.
+        from: Vec<IpNet>,
     }
 }
 
@@ -167,5 +213,8 @@ section! {
         callers: Option<Vec<CallerPattern>>,
         /// Port a connection arrives at: local port it is handed to. A port not listed stays as it is.
         ports: BTreeMap<u16, u16>,
+        /// Local ports whose program reads a PROXY protocol v2 header, and so learns the caller's address and the one that
+        /// it called.
+        proxy_header: Vec<u16>,
     }
 }

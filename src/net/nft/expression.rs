@@ -48,6 +48,7 @@ fn terms(expression: &Expression) -> (&str, Attributes) {
     };
     match expression {
         Expression::Meta(key) => ("meta", new().number(1, REGISTER).number(2, *key)),
+        Expression::Conntrack(key) => ("ct", new().number(1, REGISTER).number(2, *key)),
         Expression::Payload { base, offset, len } => {
             ("payload", new().number(1, REGISTER).number(2, *base).number(3, *offset).number(4, *len))
         }
@@ -91,6 +92,10 @@ fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
         "meta" => {
             register(1)?;
             Some(Expression::Meta(number(2)?))
+        }
+        "ct" => {
+            register(1)?;
+            number(3).is_none().then_some(Expression::Conntrack(number(2)?))
         }
         "payload" => {
             register(1)?;

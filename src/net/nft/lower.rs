@@ -57,6 +57,8 @@ pub(super) struct LoweredRule {
 pub(super) enum Expression {
     /// Loads what the packet is about, see the constants in [`meta`].
     Meta(u32),
+    /// Loads what connection tracking knows of the packet's flow, see the constants in [`conntrack`].
+    Conntrack(u32),
     /// Loads octets of the packet.
     Payload { base: u32, offset: u32, len: u32 },
     /// Clears the bits of the register that are zero here.
@@ -92,6 +94,13 @@ pub(super) mod meta {
     pub(in super::super) const SKGID: u32 = 11;
     pub(in super::super) const NFPROTO: u32 = 15;
     pub(in super::super) const L4PROTO: u32 = 16;
+}
+
+/// Keys of [`Expression::Conntrack`], enum nft_ct_keys, and what they load.
+pub(super) mod conntrack {
+    pub(in super::super) const STATE: u32 = 0;
+    /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and of IP_CT_RELATED.
+    pub(in super::super) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 }
 
 /// Bases of [`Expression::Payload`]: enum nft_payload_bases.
@@ -237,7 +246,14 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         Match::Tcp => transport(IPPROTO_TCP),
         Match::TcpPort(to) => port(IPPROTO_TCP, equals(&to.to_be_bytes())),
         Match::TcpPortIn(set) => port(IPPROTO_TCP, Expression::Lookup(set.clone())),
+        Match::Udp => transport(IPPROTO_UDP),
         Match::UdpPort(to) => port(IPPROTO_UDP, equals(&to.to_be_bytes())),
+        Match::UdpPortIn(set) => port(IPPROTO_UDP, Expression::Lookup(set.clone())),
+        Match::Established => vec![
+            Expression::Conntrack(conntrack::STATE),
+            Expression::Mask(conntrack::ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
+            Expression::Compare { negated: true, value: vec![0; 4] },
+        ],
         Match::To(IpNet::V4(prefix)) => {
             let (mask, value) = (prefix.netmask().octets(), prefix.network().octets());
             within(NFPROTO_IPV4, IPV4_DESTINATION, &mask, &value)

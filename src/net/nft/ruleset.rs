@@ -107,8 +107,14 @@ pub enum Match {
     TcpPort(u16),
     /// It is TCP to a port in this set.
     TcpPortIn(String),
+    /// It is UDP.
+    Udp,
     /// It is UDP to this port.
     UdpPort(u16),
+    /// It is UDP to a port in this set.
+    UdpPortIn(String),
+    /// It belongs to a flow that has been answered, or to one that such a flow has announced.
+    Established,
     /// It goes to this prefix.
     To(IpNet),
     /// It goes to an IPv4 prefix in this set.
@@ -245,7 +251,10 @@ impl fmt::Display for Match {
             Self::Tcp => f.write_str("meta l4proto tcp"),
             Self::TcpPort(port) => write!(f, "tcp dport {port}"),
             Self::TcpPortIn(set) => write!(f, "tcp dport @{set}"),
+            Self::Udp => f.write_str("meta l4proto udp"),
             Self::UdpPort(port) => write!(f, "udp dport {port}"),
+            Self::UdpPortIn(set) => write!(f, "udp dport @{set}"),
+            Self::Established => f.write_str("ct state established,related"),
             Self::To(IpNet::V4(prefix)) => write!(f, "ip daddr {prefix}"),
             Self::To(IpNet::V6(prefix)) => write!(f, "ip6 daddr {prefix}"),
             Self::ToV4In(set) => write!(f, "ip daddr @{set}"),

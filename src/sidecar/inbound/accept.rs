@@ -78,6 +78,8 @@ pub(super) enum Begun {
 pub(super) struct Introduction {
     /// The source in the header.
     pub(super) source: Ipv6Addr,
+    /// The caller's port: the application's, which a connection for several streams has not.
+    pub(super) source_port: u16,
     /// The authority in the header.
     pub(super) authority: Option<Name>,
     pub(super) token: Option<Box<[u8]>>,
@@ -89,6 +91,7 @@ impl From<ProxyHeader<'_>> for Introduction {
     fn from(header: ProxyHeader<'_>) -> Self {
         Self {
             source: *header.source.ip(),
+            source_port: header.source.port(),
             authority: header.authority,
             token: header.token.map(|token| token.0.into()),
             token_reference: header.token_reference,

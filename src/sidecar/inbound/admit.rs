@@ -1,7 +1,9 @@
 //! Third phase: whether the destination is right for this caller, and whether the caller may come in.
 
-use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use crate::model::ssa::{Known, Rule, TokenMode, Wrong, current};
 use crate::model::token::{Admitted, Caller, CallerPattern, NotAllowed, admit};
@@ -18,6 +20,8 @@ pub struct OwnService {
     pub callers: Option<Vec<CallerPattern>>,
     /// Port a connection arrives at: local port it is handed to.
     pub ports: BTreeMap<u16, u16>,
+    /// Local ports whose program reads a PROXY v2 header.
+    pub proxy_header: BTreeSet<u16>,
 }
 
 impl OwnService {
@@ -25,6 +29,22 @@ impl OwnService {
     #[must_use]
     pub fn local_port(&self, arrived: u16) -> u16 {
         self.ports.get(&arrived).copied().unwrap_or(arrived)
+    }
+}
+
+/// Connections to the pod's own addresses that need no token: the kubelet's health checks.
+#[derive(Clone, Debug, Default)]
+pub struct Probes {
+    /// The ports that are probed.
+    pub ports: BTreeSet<u16>,
+    /// Where probes come from.
+    pub from: Vec<IpNet>,
+}
+
+impl Probes {
+    /// Whether a connection of `client` to `port` may be a probe.
+    pub(super) fn allow(&self, client: IpAddr, port: u16) -> bool {
+        self.ports.contains(&port) && self.from.iter().any(|prefix| prefix.contains(&client))
     }
 }
 
@@ -148,9 +168,19 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_comes_from_the_node_to_a_port_that_is_probed() {
+        let probes = Probes { ports: BTreeSet::from([8080]), from: vec!["192.0.2.0/31".parse().unwrap()] };
+        let allowed = |client: &str, port| probes.allow(client.parse().unwrap(), port);
+        assert!(allowed("192.0.2.1", 8080));
+        assert!(!allowed("192.0.2.2", 8080) && !allowed("192.0.2.1", 8081) && !allowed("2001:db8::1", 8080));
+        assert!(!Probes::default().allow("192.0.2.1".parse().unwrap(), 8080));
+    }
+
+    #[test]
     fn a_port_that_is_not_mapped_stays_as_it_is() {
         let ports = BTreeMap::from([(80, 8080)]);
-        let own = OwnService { name: "orders.shop.peak".parse().unwrap(), callers: None, ports };
+        let name = "orders.shop.peak".parse().unwrap();
+        let own = OwnService { name, callers: None, ports, proxy_header: BTreeSet::new() };
         assert_eq!((own.local_port(80), own.local_port(81)), (8080, 81));
     }
 }

@@ -5,10 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::net::connect;
+use crate::wire::proxy_header::ProxyHeader;
 
 /// How long the application's kernel may take to answer; on localhost it is microseconds, or the backlog is full.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,6 +44,14 @@ pub enum ForwardError {
         /// What came of IPv4.
         four: io::Error,
     },
+    /// It hung up before it could be told who calls.
+    #[error("the application on port {port} hung up before it was told who calls: {cause}")]
+    Header {
+        /// The local port.
+        port: u16,
+        /// What the system said.
+        cause: io::Error,
+    },
 }
 
 impl ForwardError {
@@ -50,7 +60,7 @@ impl ForwardError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Reserved { .. } => "port-reserved",
-            Self::Unreached { .. } => "application-unreachable",
+            Self::Unreached { .. } | Self::Header { .. } => "application-unreachable",
         }
     }
 }
@@ -72,6 +82,19 @@ impl Forward {
             Ok(tcp) => Ok(tcp),
             Err(four) => Err(ForwardError::Unreached { port, six, four }),
         }
+    }
+
+    /// Connects to the application, and says who calls before anything else is said.
+    ///
+    /// # Errors
+    /// [`ForwardError`].
+    pub(super) async fn connect_saying(&self, port: u16, header: &ProxyHeader<'_>) -> Result<TcpStream, ForwardError> {
+        let mut application = self.connect(port).await?;
+        let mut octets = Vec::with_capacity(128);
+        // Without a token it is a few hundred octets long at most.
+        let _ = header.encode(&mut octets);
+        application.write_all(&octets).await.map_err(|cause| ForwardError::Header { port, cause })?;
+        Ok(application)
     }
 
     async fn to(&self, address: IpAddr, port: u16) -> io::Result<TcpStream> {

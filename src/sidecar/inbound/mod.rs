@@ -16,20 +16,23 @@ mod tunnel;
 pub mod verify;
 
 use std::future::Future;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
-use self::admit::{Fitting, Misaddressed, OwnService};
+use self::admit::{Fitting, Misaddressed, OwnService, Probes};
 use self::forward::{Forward, ForwardError};
-use self::tunnel::{Accepted, Callee, Reported};
+use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
 use self::verify::{Unverifiable, Verifier};
 use super::directory::Directory;
 use super::listener;
+use super::memory::Memory;
 use super::original::{NotRedirected, OriginalDst};
+use super::quota::{Over, Quota, Share};
 use super::report::{Carriage, Refusal, Report};
 use super::resolve::ResolveError;
 use super::secrets::Secrets;
@@ -42,6 +45,7 @@ use crate::ops::access_log::Line;
 use crate::ops::clock;
 use crate::ops::drain::Watch;
 use crate::ops::metrics::Direction;
+use crate::wire::proxy_header::ProxyHeader;
 
 /// How long to wait before the rules of this pod's services are asked for again.
 const LEARN_AGAIN: Duration = Duration::from_secs(1);
@@ -75,6 +79,14 @@ pub struct Inbound {
     pub verifier: Arc<Verifier>,
     /// How long a caller has for everything up to its header.
     pub handshake_timeout: Duration,
+    /// How many connections a source may have.
+    pub sources: Quota<IpAddr>,
+    /// How many callers may shake hands at once.
+    pub handshakes: Quota<()>,
+    /// Health checks that need no token.
+    pub probes: Probes,
+    /// What makes connections wait.
+    pub memory: Arc<Memory>,
     /// The way to the application.
     pub forward: Forward,
     /// Where everything is counted.
@@ -87,6 +99,16 @@ pub enum InboundError {
     /// Where was it going?
     #[error(transparent)]
     Intercept(#[from] NotRedirected),
+    /// The source has as many connections as it may.
+    #[error("{source_address} has {most} connections {}, as many as inbound.limits allows", .over.what())]
+    TooMany {
+        /// Who.
+        source_address: IpAddr,
+        /// Which limit.
+        over: Over,
+        /// The limit.
+        most: u32,
+    },
     /// No TLS, under a policy that wants it.
     #[error("the caller speaks no TLS: it has no sidecar, or the service's rule there says token=none")]
     Plaintext,
@@ -101,6 +123,20 @@ pub enum InboundError {
     UnknownService {
         /// The server name in the ClientHello, if any; at most 100 characters of it.
         asked: Option<Box<str>>,
+    },
+    /// As many callers are shaking hands as may.
+    #[error("{most} callers are shaking hands, as many as inbound.limits.handshakes allows")]
+    TooManyHandshakes {
+        /// The limit.
+        most: u32,
+    },
+    /// The destination belongs to a service that is not this pod's.
+    #[error("{destination} is an address of {service}, which is no service of this pod: a route leads astray")]
+    NotOurs {
+        /// Where it arrived.
+        destination: Ipv6Addr,
+        /// Whose it is.
+        service: Name,
     },
     /// Handshake or header.
     #[error(transparent)]
@@ -158,6 +194,10 @@ impl Refusal for InboundError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Intercept(error) => error.reason(),
+            Self::TooMany { over: Over::Open, .. } => "source-connections-limit",
+            Self::TooMany { over: Over::Pending, .. } => "source-handshakes-limit",
+            Self::TooManyHandshakes { .. } => "handshakes-limit",
+            Self::NotOurs { .. } => "destination-not-ours",
             Self::Plaintext => "plaintext",
             Self::ForeignTls => "foreign-tls",
             Self::NoCertificate => "certificate-missing",
@@ -185,6 +225,32 @@ enum Passage {
     ByAddress(Fitting),
     /// The policy lets it pass although strict would refuse it.
     Tolerated,
+    /// It is a health check of the kubelet.
+    Probe,
+}
+
+impl Passage {
+    /// Unix second at which the connection ends unless the token is renewed. Where nobody was verified, nothing runs
+    /// out.
+    fn good_until(&self) -> u64 {
+        match self {
+            Self::Admitted(admitted) => good_until(admitted.until()),
+            Self::ByAddress(_) | Self::Tolerated | Self::Probe => u64::MAX,
+        }
+    }
+}
+
+/// A connection that is counted for its source and, until it has been let in, among those that shake hands.
+struct Counted {
+    source: Share<IpAddr>,
+    handshake: Option<Share<()>>,
+}
+
+impl Counted {
+    fn let_in(&mut self) {
+        self.source.settle();
+        self.handshake = None;
+    }
 }
 
 /// The caller's side of a connection that may pass.
@@ -200,6 +266,8 @@ struct Entered {
     early: Vec<u8>,
     application: TcpStream,
     carriage: Carriage,
+    /// Unix second.
+    good_until: u64,
 }
 
 /// How a connection goes on.
@@ -224,8 +292,7 @@ impl Inbound {
     pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
         let mut graceful = watch.clone();
         let stop = async move { graceful.graceful().await };
-        let report = self.report.clone();
-        listener::accept(listener, Direction::Inbound, &report, stop, |tcp, client| {
+        listener::accept(listener, Direction::Inbound, &self.report, &self.memory, stop, |tcp, client| {
             tokio::spawn(Arc::clone(&self).carry(tcp, client, watch.clone()));
         })
         .await;
@@ -250,19 +317,27 @@ impl Inbound {
         };
         // Whatever becomes of it before it is carried, the caller is to see a failure, at once.
         copy::reset_on_drop(&tcp);
+        let mut counted = match self.count(client.ip()) {
+            Ok(counted) => counted,
+            Err(refusal) => return self.report.refused(reported.line, Direction::Inbound, &refusal),
+        };
         let entry = tokio::select! {
             // In a box, so that a connection that lasts does not keep room for how it came in.
             entry = Box::pin(self.let_in(tcp, client, &mut reported.line)) => entry,
             () = watch.forced() => return,
         };
+        counted.let_in();
         match entry {
             Ok(Entry::Once(entered)) => {
                 self.report.carrying(&reported.line, Direction::Inbound, entered.carriage);
-                let told = async {
-                    watch.forced().await;
-                    Stop::Told
+                let good_until = AtomicU64::new(entered.good_until);
+                let stop = async {
+                    tokio::select! {
+                        () = watch.forced() => Stop::Told,
+                        stop = token_dead(&good_until) => stop,
+                    }
                 };
-                let transferred = entered.transfer(told).await;
+                let transferred = entered.transfer(stop).await;
                 self.report.ended(reported.line, Direction::Inbound, &transferred);
             }
             Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
@@ -270,10 +345,27 @@ impl Inbound {
         }
     }
 
+    /// Counts a connection, if there is room for it.
+    fn count(&self, source: IpAddr) -> Result<Counted, InboundError> {
+        let too_many = |over| {
+            let most = self.sources.bounds().most(over);
+            InboundError::TooMany { source_address: source, over, most }
+        };
+        let share = self.sources.take(&source).map_err(too_many)?;
+        let too_many = |over| InboundError::TooManyHandshakes { most: self.handshakes.bounds().most(over) };
+        Ok(Counted { source: share, handshake: Some(self.handshakes.take(&()).map_err(too_many)?) })
+    }
+
     /// The phases, in order.
     async fn let_in(&self, tcp: TcpStream, client: SocketAddr, line: &mut Line) -> Result<Entry<'_>, InboundError> {
         let arrived = Arrived { client, destination: self.original.of(&tcp)? };
         line.orig_dst = Some(arrived.destination);
+        if let Some(refusal) = self.strays(&arrived).await {
+            self.tolerate(refusal)?;
+        }
+        if self.probes.allow(client.ip(), arrived.destination.port()) && self.own_at(&arrived).is_none() {
+            return self.enter_plain(tcp, Vec::new(), &arrived, Passage::Probe, line).await.map(Entry::Once);
+        }
         if let Some((own, fits)) = self.needs_no_token(&arrived).await {
             line.service = Some(own.name.to_string());
             let passage = match fits {
@@ -332,8 +424,9 @@ impl Inbound {
             Ok(admitted) => Passage::Admitted(admitted),
             Err(refusal) => self.tolerate(refusal)?,
         };
-        let application = self.forward(&passage, own.local_port(arrived.destination.port()), line).await?;
-        Ok(Entered { caller: CallerSide::Pp2(Box::new(stream)), early, application, carriage: Carriage::Pp2 })
+        let application = self.forward(&passage, Some(own), arrived, Some(&introduction), line).await?;
+        let (caller, good_until) = (CallerSide::Pp2(Box::new(stream)), passage.good_until());
+        Ok(Entered { caller, early, application, carriage: Carriage::Pp2, good_until })
     }
 
     async fn enter_plain(
@@ -347,12 +440,12 @@ impl Inbound {
         let (carriage, mode) = match passage {
             Passage::ByAddress(_) | Passage::Admitted(_) => (Carriage::Plain, "none"),
             Passage::Tolerated => (Carriage::Legacy, "legacy"),
+            Passage::Probe => (Carriage::Probe, "probe"),
         };
         line.mode = Some(mode);
-        let arrived_at = arrived.destination.port();
-        let port = self.own_at(arrived).map_or(arrived_at, |own| own.local_port(arrived_at));
-        let application = self.forward(&passage, port, line).await?;
-        Ok(Entered { caller: CallerSide::Plain(tcp), early, application, carriage })
+        let application = self.forward(&passage, self.own_at(arrived), arrived, None, line).await?;
+        let (caller, good_until) = (CallerSide::Plain(tcp), passage.good_until());
+        Ok(Entered { caller, early, application, carriage, good_until })
     }
 
     /// Checks who the caller is, where it arrived, and whether it may, in this order.
@@ -379,11 +472,24 @@ impl Inbound {
         Ok(admit::admitted(fitting, caller, own)?)
     }
 
-    async fn forward(&self, passage: &Passage, port: u16, line: &mut Line) -> Result<TcpStream, InboundError> {
+    /// Connects to the application of `own`, and tells it who calls where it wants to know.
+    async fn forward(
+        &self,
+        passage: &Passage,
+        own: Option<&OwnService>,
+        arrived: &Arrived,
+        introduced: Option<&Introduction>,
+        line: &mut Line,
+    ) -> Result<TcpStream, InboundError> {
         if let Passage::Admitted(admitted) = passage {
             line.caller = Some(admitted.id().to_string());
         }
-        let application = self.forward.connect(port).await?;
+        let port = arrived.destination.port();
+        let port = own.map_or(port, |own| own.local_port(port));
+        let application = match own.filter(|own| own.proxy_header.contains(&port)) {
+            None => self.forward.connect(port).await?,
+            Some(own) => self.forward.connect_saying(port, &header(own, arrived, introduced)).await?,
+        };
         line.server = application.peer_addr().ok();
         line.attempts = 1;
         Ok(application)
@@ -412,6 +518,21 @@ impl Inbound {
         own.ok_or_else(|| InboundError::UnknownService { asked: asked.map(Into::into) })
     }
 
+    /// Why a connection is not meant for this pod, if it arrived in the space of a service that is not its own.
+    async fn strays(&self, arrived: &Arrived) -> Option<InboundError> {
+        let (_, destination) = arrived.addresses()?;
+        let service = self.directory.in_space(destination)?;
+        // Spaces may overlap: what lies in one of our own is ours.
+        for own in &self.services {
+            if own.name == service.name
+                || self.directory.lookup(&own.name).await.is_ok_and(|own| own.space.contains(destination))
+            {
+                return None;
+            }
+        }
+        Some(InboundError::NotOurs { destination, service: service.name.clone() })
+    }
+
     /// The service of this pod in whose space the connection arrived, as far as it is known.
     fn own_at(&self, arrived: &Arrived) -> Option<&OwnService> {
         let (_, destination) = arrived.addresses()?;
@@ -428,4 +549,26 @@ impl Inbound {
         let fits = admit::fits_without_token(&service, destination, client, &self.secrets, clock::now())?;
         Some((own, fits))
     }
+}
+
+/// What an application is told of its caller: nothing that would let it act in the caller's name.
+fn header<'a>(own: &OwnService, arrived: &Arrived, introduced: Option<&Introduction>) -> ProxyHeader<'a> {
+    let client_port = introduced.map_or(arrived.client.port(), |introduced| introduced.source_port);
+    ProxyHeader {
+        source: six(arrived.client.ip(), client_port),
+        destination: six(arrived.destination.ip(), arrived.destination.port()),
+        authority: Some(own.name.clone()),
+        token: None,
+        token_reference: None,
+        generation: introduced.and_then(|introduced| introduced.generation),
+    }
+}
+
+/// IPv4 as IPv4-mapped (RFC 4291 §2.5.5.2).
+fn six(address: IpAddr, port: u16) -> SocketAddrV6 {
+    let address = match address {
+        IpAddr::V4(four) => four.to_ipv6_mapped(),
+        IpAddr::V6(six) => six,
+    };
+    SocketAddrV6::new(address, port, 0, 0)
 }

@@ -82,18 +82,11 @@ impl Callee {
     }
 
     fn admit(&mut self, passage: &Passage) {
-        let until = match passage {
-            Passage::Admitted(admitted) => {
-                self.admitted = Some(Admitted::id(admitted).clone());
-                good_until(admitted.until())
-            }
-            // Nobody was verified, so nothing runs out.
-            Passage::ByAddress(_) | Passage::Tolerated => {
-                self.admitted = None;
-                u64::MAX
-            }
+        self.admitted = match passage {
+            Passage::Admitted(admitted) => Some(Admitted::id(admitted).clone()),
+            Passage::ByAddress(_) | Passage::Tolerated | Passage::Probe => None,
         };
-        self.good_until.store(until, Ordering::Relaxed);
+        self.good_until.store(passage.good_until(), Ordering::Relaxed);
     }
 }
 
@@ -114,14 +107,14 @@ impl Party for Callee {
     }
 }
 
-/// A stream outlives its token for as long as the same token would let a new one in. Callers renew theirs when half of
+/// A stream, or a whole connection where that is one, outlives its token for as long as the same token would let a new one in. Callers renew theirs when half of
 /// its life is over.
-fn good_until(expires: UnixSeconds) -> u64 {
+pub(super) fn good_until(expires: UnixSeconds) -> u64 {
     expires.0.saturating_add(LEEWAY.as_secs())
 }
 
 /// Waits until the token has been dead for as long as is forgiven; a renewed one puts that off.
-async fn token_dead(good_until: &AtomicU64) -> Stop {
+pub(super) async fn token_dead(good_until: &AtomicU64) -> Stop {
     loop {
         let left = good_until.load(Ordering::Relaxed).saturating_sub(clock::now().0);
         if left == 0 {
@@ -257,7 +250,7 @@ impl Inbound {
             Err(refusal) => self.tolerate(refusal)?,
         };
         accepted.tunnel.party().admit(&passage);
-        self.forward(&passage, accepted.own.local_port(accepted.arrived.destination.port()), line).await
+        self.forward(&passage, Some(accepted.own), &accepted.arrived, Some(&introduction), line).await
     }
 }
 

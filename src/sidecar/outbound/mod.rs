@@ -1,22 +1,29 @@
 //! What the pod's own programs call.
 //!
 //! ```text
-//! app ─▶ intercept ─▶ recognise ─▶ pick ─▶ authenticate ─▶ transport ─▶ bytes both ways
-//!                        │                     ▲               │
-//!                        │                     └─ next candidate ─┘  within the connect deadline
-//!                        └─ no service: untouched to where it was going
+//! app ─▶ intercept ─▶ recognise ─▶ authenticate ─▶ pick ─▶ transport ─▶ bytes both ways
+//!     or explicit        │                          ▲          │
+//!                        │                          └─ reach ──┘  candidates, raced, within the connect deadline
+//!                        └─ no service: untouched to where it was going (legacy)
 //! ```
 //!
 //! Each phase is a module, and gives a value that only it can make. A connection that cannot be carried ends with a
-//! reset; it never goes on in clear text because something failed.
+//! reset; it never goes on in clear text because something failed. What failed is remembered (`health`), what would be
+//! too much is refused at once (`super::quota`, `retries`).
 
 pub mod authenticate;
+mod explicit;
+pub mod health;
 pub mod intercept;
+mod legacy;
 pub mod pick;
+mod reach;
 pub mod recognise;
+pub mod retries;
 mod source;
 pub mod transport;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +33,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use self::authenticate::{Credential, NoCredential, Tokens};
-use self::pick::{Candidates, InForce, NoCandidate, Picked};
+use self::explicit::{Asked, NotAsked};
+use self::health::{Failure, Health, Place};
+use self::pick::{Candidates, InForce, NoCandidate};
+use self::reach::Reach;
 use self::recognise::{Called, Recognised, Unrecognised};
+use self::retries::Retries;
 use self::source::NoRoute;
 pub use self::source::Sources;
 use self::transport::pool::Pool;
@@ -35,25 +46,29 @@ use self::transport::tunnel::Lent;
 use self::transport::{AttemptError, Call, Mode, ModeUnsupported, Remote, Way};
 use super::directory::Directory;
 use super::listener;
+use super::memory::Memory;
 use super::original::{NotRedirected, OriginalDst};
+use super::quota::{Over, Quota, Share};
 use super::report::{Carriage, Refusal, Report};
 use super::secrets::Secrets;
 use super::stub::StandIns;
-use crate::model::UnixSeconds;
-use crate::net::connect;
+use crate::model::{Name, UnixSeconds};
 use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::ClientTls;
 use crate::ops::access_log::Line;
 use crate::ops::drain::Watch;
 use crate::ops::metrics::Direction;
 use crate::ops::{clock, entropy};
+use crate::wire::explicit::Target;
 
 /// How connections to servers are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long all attempts for one connection may take together.
     pub connect_deadline: Duration,
-    /// How long one candidate has before the next is tried.
+    /// How long one candidate has before the next is tried as well.
+    pub attempt_delay: Duration,
+    /// How long one candidate has in all.
     pub attempt_timeout: Duration,
     /// Socket mark of our own connections.
     pub mark: Option<u32>,
@@ -84,6 +99,16 @@ pub struct Outbound {
     pub tunnels: Arc<Pool>,
     /// Where connections come from.
     pub sources: Sources,
+    /// Where they failed lately.
+    pub health: Health,
+    /// What further attempts are paid from.
+    pub retries: Retries,
+    /// How many connections each service may have.
+    pub circuits: Quota<Name>,
+    /// What makes connections wait.
+    pub memory: Arc<Memory>,
+    /// The sidecar's own ports: what is asked for one of them comes back to us.
+    pub reserved: BTreeSet<u16>,
     /// How connections are made.
     pub limits: Limits,
     /// Where everything is counted.
@@ -96,9 +121,28 @@ pub enum OutboundError {
     /// Where was it going?
     #[error(transparent)]
     Intercept(#[from] NotRedirected),
+    /// Where does it want to go?
+    #[error(transparent)]
+    Ask(#[from] NotAsked),
+    /// It wants to go to ourselves.
+    #[error("{dst} is this sidecar's own port: carried on, the connection would come back to us")]
+    Loop {
+        /// Where it wanted to go.
+        dst: SocketAddr,
+    },
     /// Which service is that?
     #[error(transparent)]
     Recognise(#[from] Unrecognised),
+    /// The service has as many connections as it may.
+    #[error("{service} has {most} connections {}, as many as outbound.limits allows", .over.what())]
+    Shed {
+        /// The service.
+        service: Name,
+        /// Which limit.
+        over: Over,
+        /// The limit.
+        most: u32,
+    },
     /// From where?
     #[error(transparent)]
     Route(#[from] NoRoute),
@@ -122,6 +166,14 @@ pub enum OutboundError {
     /// Not even one attempt fitted into the deadline.
     #[error("the connect deadline passed before an address was computed")]
     Deadline,
+    /// A name that is no service's has no address either.
+    #[error("{name}, which is no structured service, cannot be looked up: {cause}")]
+    NoAddress {
+        /// The name.
+        name: Name,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// A destination that is no service did not answer.
     #[error("{dst}, which is no structured service, cannot be connected to: {cause}")]
     Legacy {
@@ -136,13 +188,18 @@ impl Refusal for OutboundError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Intercept(error) => error.reason(),
+            Self::Ask(error) => error.reason(),
+            Self::Loop { .. } => "loop",
             Self::Recognise(error) => error.reason(),
+            Self::Shed { over: Over::Open, .. } => "service-connections-limit",
+            Self::Shed { over: Over::Pending, .. } => "service-pending-limit",
             Self::Route(_) => "no-route",
             Self::Pick(error) => error.reason(),
             Self::Mode(error) => error.reason(),
             Self::Authenticate(error) => error.reason(),
             Self::Unreached { last, .. } => last.reason(),
             Self::Deadline => "connect-deadline",
+            Self::NoAddress { .. } => "legacy-no-address",
             Self::Legacy { .. } => "legacy-unreachable",
         }
     }
@@ -154,51 +211,83 @@ impl Refusal for AttemptError {
     }
 }
 
+/// By which way connections come to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Door {
+    /// The kernel turned them here.
+    Redirected,
+    /// The application asks for each.
+    Explicit,
+}
+
 impl Outbound {
-    /// Accepts connections of the application until everything is to end.
+    /// Accepts redirected connections of the application until everything is to end.
     ///
     /// A graceful stop does not stop it: an application that is finishing its work still makes calls.
     pub async fn run(self: Arc<Self>, listener: TcpListener, watch: Watch) {
-        let mut forced = watch.clone();
-        let report = self.report.clone();
-        let accepting = listener::accept(
-            listener,
-            Direction::Outbound,
-            &report,
-            async move { forced.forced().await },
-            |app, client| {
-                tokio::spawn(Arc::clone(&self).carry(app, client, watch.clone()));
-            },
-        );
         tokio::select! {
-            () = accepting => {}
+            () = self.accept(listener, Door::Redirected, watch) => {}
             () = self.tunnels.look_after() => {}
         }
     }
 
+    /// The same for connections that the application asks for, by SOCKS5 or HTTP CONNECT.
+    pub async fn run_explicit(self: Arc<Self>, listener: TcpListener, watch: Watch) {
+        self.accept(listener, Door::Explicit, watch).await;
+    }
+
+    async fn accept(self: &Arc<Self>, listener: TcpListener, door: Door, watch: Watch) {
+        let mut forced = watch.clone();
+        let stop = async move { forced.forced().await };
+        listener::accept(listener, Direction::Outbound, &self.report, &self.memory, stop, |app, client| {
+            tokio::spawn(Arc::clone(self).carry(app, client, door, watch.clone()));
+        })
+        .await;
+    }
+
     /// Carries one connection to its end, and reports it.
-    async fn carry(self: Arc<Self>, mut app: TcpStream, client: SocketAddr, mut watch: Watch) {
+    async fn carry(self: Arc<Self>, mut app: TcpStream, client: SocketAddr, door: Door, mut watch: Watch) {
         let _guard = watch.guard();
         let _open = self.report.opened(Direction::Outbound);
         // Whatever becomes of it before it is carried, the application is to see a failure, at once.
         copy::reset_on_drop(&app);
         let mut line = Line::open(Direction::Outbound, client);
-        let (mut early, mut may_reuse) = (Vec::new(), true);
+        let mut asked = match door {
+            Door::Redirected => None,
+            Door::Explicit => match tokio::select! {
+                asked = Box::pin(explicit::asked(&mut app)) => asked,
+                () = watch.forced() => return,
+            } {
+                Ok(asked) => Some(Box::new(asked)),
+                Err(error) => return self.report.refused(line, Direction::Outbound, &OutboundError::Ask(error)),
+            },
+        };
+        let mut early = asked.as_mut().map(|asked| std::mem::take(&mut asked.early)).unwrap_or_default();
+        let mut is_first = true;
         loop {
             let connected = tokio::select! {
                 // In a box, so that a connection that lasts does not keep room for how it came about.
-                connected = Box::pin(self.connect(&app, client, may_reuse, &mut line)) => connected,
+                connected = Box::pin(self.connect(&app, asked.as_deref(), client, is_first, &mut line)) => connected,
                 () = watch.forced() => return,
             };
             let connected = match connected {
                 Ok(connected) => connected,
-                Err(refusal) => return self.report.refused(line, Direction::Outbound, &refusal),
+                Err(refusal) => {
+                    if let Some(asked) = asked.filter(|_| is_first) {
+                        asked.refuse(&mut app, &refusal).await;
+                    }
+                    return self.report.refused(line, Direction::Outbound, &refusal);
+                }
             };
+            if let Some(asked) = asked.as_ref().filter(|_| is_first) {
+                // A program that has gone shows when its bytes are carried.
+                let _ = asked.grant(&mut app).await;
+            }
             self.report.carrying(&line, Direction::Outbound, connected.carriage());
             match self.transfer(connected, &mut app, early, &mut watch).await {
                 Ok(transferred) => return self.report.ended(line, Direction::Outbound, &transferred),
                 // A free tunnel that the server was just closing: what the application said is said again on a new one.
-                Err(Untaken { content }) => (early, may_reuse) = (content, false),
+                Err(Untaken { content }) => (early, is_first) = (content, false),
             }
         }
     }
@@ -211,8 +300,25 @@ impl Outbound {
         watch: &mut Watch,
     ) -> Result<Transferred, Untaken> {
         match connected {
-            Connected::Service(Remote::Tunnel(lent)) => self.transfer_in_tunnel(*lent, app, early, watch).await,
-            Connected::Service(Remote::Pp2(stream, header)) => {
+            Connected::Legacy(tcp) => Ok(copy::both_ways(app, tcp, early, told(watch)).await),
+            Connected::Service { remote, place, share: _share } => {
+                let transferred = self.transfer_to(remote, app, early, watch).await?;
+                self.learn(place, &transferred);
+                Ok(transferred)
+            }
+        }
+    }
+
+    async fn transfer_to(
+        &self,
+        remote: Remote,
+        app: &mut TcpStream,
+        early: Vec<u8>,
+        watch: &mut Watch,
+    ) -> Result<Transferred, Untaken> {
+        match remote {
+            Remote::Tunnel(lent) => self.transfer_in_tunnel(*lent, app, early, watch).await,
+            Remote::Pp2(stream, header) => {
                 let mut first = header;
                 let header_octets = first.len() as u64;
                 first.extend(early);
@@ -221,9 +327,19 @@ impl Outbound {
                 transferred.sent_bytes = transferred.sent_bytes.saturating_sub(header_octets);
                 Ok(transferred)
             }
-            Connected::Service(Remote::Plain(tcp)) | Connected::Legacy(tcp) => {
-                Ok(copy::both_ways(app, tcp, early, told(watch)).await)
+            Remote::Plain(tcp) => Ok(copy::both_ways(app, tcp, early, told(watch)).await),
+        }
+    }
+
+    /// A server that broke off without a word is one to stay away from: whatever is behind it may be down.
+    fn learn(&self, place: Place, transferred: &Transferred) {
+        match &transferred.end {
+            Err(copy::BrokenOff::Server(_)) if transferred.received_bytes == 0 => {
+                self.health.failed(place, Failure::Serving, Instant::now());
             }
+            Err(copy::BrokenOff::Client(_) | copy::BrokenOff::Stopped | copy::BrokenOff::TokenExpired)
+                if transferred.received_bytes == 0 => {}
+            Ok(()) | Err(_) => self.health.served(place),
         }
     }
 
@@ -255,15 +371,20 @@ impl Outbound {
     async fn connect(
         &self,
         app: &TcpStream,
+        asked: Option<&Asked>,
         client: SocketAddr,
         may_reuse: bool,
         line: &mut Line,
     ) -> Result<Connected, OutboundError> {
         let deadline = Instant::now() + self.limits.connect_deadline;
-        let intercepted = intercept::intercept(app, &self.original)?;
-        line.orig_dst = Some(intercepted.destination());
-        match recognise::recognise(intercepted, &self.stand_ins, &*self.directory).await? {
+        let recognised = match asked.map(|asked| &asked.target) {
+            Some(Target::Name(name, port)) => recognise::recognise_name(name, *port, &*self.directory).await?,
+            Some(Target::Address(destination)) => self.recognise(*destination, line).await?,
+            None => self.recognise(intercept::intercept(app, &self.original)?.destination(), line).await?,
+        };
+        match recognised {
             Recognised::Legacy(dst) => self.connect_legacy(dst, deadline, line).await,
+            Recognised::LegacyName(name, port) => self.connect_legacy_name(name, port, deadline, line).await,
             Recognised::Service(called) => {
                 line.service = Some(called.service.name.to_string());
                 self.connect_service(&called, client.port(), may_reuse, deadline, line).await
@@ -271,19 +392,9 @@ impl Outbound {
         }
     }
 
-    async fn connect_legacy(
-        &self,
-        dst: SocketAddr,
-        deadline: Instant,
-        line: &mut Line,
-    ) -> Result<Connected, OutboundError> {
-        line.server = Some(dst);
-        line.attempts = 1;
-        line.mode = Some("legacy");
-        match connect::tcp(dst, self.limits.mark, deadline).await {
-            Ok(tcp) => Ok(Connected::Legacy(tcp)),
-            Err(cause) => Err(OutboundError::Legacy { dst, cause }),
-        }
+    async fn recognise(&self, destination: SocketAddr, line: &mut Line) -> Result<Recognised, Unrecognised> {
+        line.orig_dst = Some(destination);
+        recognise::recognise(destination, &self.stand_ins, &*self.directory).await
     }
 
     async fn connect_service(
@@ -294,6 +405,8 @@ impl Outbound {
         deadline: Instant,
         line: &mut Line,
     ) -> Result<Connected, OutboundError> {
+        let service = &called.service.name;
+        let mut share = self.admitted(service)?;
         let now = clock::now();
         let in_force = InForce::at(&called.service, now)?;
         let token_mode = in_force.rule().token_mode();
@@ -303,34 +416,21 @@ impl Outbound {
         // The prefixes of a service are reached by one route, or the transport will notice.
         let toward = called.service.space.prefixes()[0].network();
         let source = self.sources.toward(toward, self.limits.mark)?;
-        let mut candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
-        let mut last = None;
-        while Instant::now() < deadline {
-            let (rest, picked) = next(candidates).await;
-            candidates = rest;
-            let Some(picked) = picked? else { break };
-            line.attempts += 1;
-            line.server = Some(picked.destination());
-            let until = deadline.min(Instant::now() + self.limits.attempt_timeout);
-            let name = &called.service.name;
-            let call = Call { service: name, client_port, mark: self.limits.mark, may_reuse };
-            match transport::open(&way, call, &candidates, &picked, until).await {
-                Ok(remote) => {
-                    line.server = Some(remote.destination().unwrap_or(picked.destination()));
-                    return Ok(Connected::Service(remote));
-                }
-                Err(error) => {
-                    self.report.attempt_failed(&error);
-                    if let AttemptError::Source { actual, .. } = error {
-                        candidates.come_from(actual);
-                    }
-                    tracing::debug!(service = %name, "next candidate: {error}");
-                    last = Some(error);
-                }
-            }
-        }
-        let attempts = line.attempts;
-        Err(last.map_or(OutboundError::Deadline, |last| OutboundError::Unreached { attempts, last }))
+        let candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
+        self.retries.call(service);
+        let call = Call { service, client_port, mark: self.limits.mark, may_reuse };
+        let reached = Reach { of: self, way: &way, call, deadline }.reach(candidates, line).await?;
+        line.server = Some(reached.remote.destination().unwrap_or(reached.destination));
+        share.settle();
+        Ok(Connected::Service { remote: reached.remote, place: reached.place, share })
+    }
+
+    /// Room for one connection more to the service.
+    fn admitted(&self, service: &Name) -> Result<Share<Name>, OutboundError> {
+        self.circuits.take(service).map_err(|over| {
+            let most = self.circuits.bounds().most(over);
+            OutboundError::Shed { service: service.clone(), over, most }
+        })
     }
 
     /// The mode with what it needs.
@@ -350,38 +450,18 @@ impl Outbound {
     }
 }
 
-/// The next candidate; on a thread of its own where computing it is work.
-async fn next(mut candidates: Candidates) -> (Candidates, Result<Option<Picked>, NoCandidate>) {
-    if !candidates.are_heavy() {
-        let picked = candidates.pick();
-        return (candidates, picked);
-    }
-    let working = tokio::task::spawn_blocking(move || {
-        let picked = candidates.pick();
-        (candidates, picked)
-    });
-    match working.await {
-        Ok(done) => done,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and this task with it.
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
-
 /// A connection to where the application wants to go.
 enum Connected {
-    Service(Remote),
+    Service { remote: Remote, place: Place, share: Share<Name> },
     Legacy(TcpStream),
 }
 
 impl Connected {
     fn carriage(&self) -> Carriage {
         match self {
-            Self::Service(Remote::Tunnel(_)) => Carriage::Tunnel,
-            Self::Service(Remote::Pp2(..)) => Carriage::Pp2,
-            Self::Service(Remote::Plain(_)) => Carriage::Plain,
+            Self::Service { remote: Remote::Tunnel(_), .. } => Carriage::Tunnel,
+            Self::Service { remote: Remote::Pp2(..), .. } => Carriage::Pp2,
+            Self::Service { remote: Remote::Plain(_), .. } => Carriage::Plain,
             Self::Legacy(_) => Carriage::Legacy,
         }
     }

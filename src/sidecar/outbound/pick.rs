@@ -55,6 +55,11 @@ impl Picked {
     pub fn generation(&self) -> u32 {
         self.generation
     }
+
+    /// Whether the application chose the address itself.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.dialled
+    }
 }
 
 /// Why there is no address to try.

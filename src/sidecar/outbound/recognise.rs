@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::intercept::Intercepted;
 use crate::model::Name;
 use crate::sidecar::directory::Directory;
 use crate::sidecar::resolve::{ResolveError, Service};
@@ -16,6 +15,8 @@ pub enum Recognised {
     Service(Called),
     /// Anything else: it passes untouched.
     Legacy(SocketAddr),
+    /// A name that is no service's, for others to look up, and a port.
+    LegacyName(Name, u16),
 }
 
 /// A service, and how the application called it.
@@ -62,11 +63,10 @@ impl Unrecognised {
 /// # Errors
 /// [`Unrecognised`]; never for a destination that has nothing to do with a service.
 pub async fn recognise(
-    intercepted: Intercepted,
+    destination: SocketAddr,
     stand_ins: &StandIns,
     directory: &dyn Directory,
 ) -> Result<Recognised, Unrecognised> {
-    let destination = intercepted.destination();
     if stand_ins.is_stand_in(destination.ip()) {
         let unknown = Unrecognised::StandInUnknown { address: destination.ip() };
         let asked = stand_ins.name_of(destination.ip()).ok_or(unknown)?;
@@ -83,6 +83,18 @@ pub async fn recognise(
         // DNS itself says that the address is no longer the service's.
         Ok(_) => Ok(Recognised::Legacy(destination)),
         Err(error) if error.is_verdict() => Ok(Recognised::Legacy(destination)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Finds out which service a name belongs to that the application has asked for itself.
+///
+/// # Errors
+/// [`Unrecognised::Resolve`] where Peak cannot be asked.
+pub async fn recognise_name(name: &Name, port: u16, directory: &dyn Directory) -> Result<Recognised, Unrecognised> {
+    match directory.lookup(name).await {
+        Ok(service) => Ok(Recognised::Service(called(service, name.clone(), None, port))),
+        Err(error) if error.is_verdict() => Ok(Recognised::LegacyName(name.clone(), port)),
         Err(error) => Err(error.into()),
     }
 }

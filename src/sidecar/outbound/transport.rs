@@ -152,6 +152,16 @@ impl AttemptError {
             Self::Header(_) => "token-too-long",
         }
     }
+
+    /// Whether it says something of the server, rather than of this pod.
+    pub(super) fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Connect { cause, .. } => cause.kind() != io::ErrorKind::PermissionDenied,
+            Self::Tls { cause, .. } => !matches!(cause, ConnectError::Name(_)),
+            Self::Source { .. } | Self::Header(_) => false,
+        }
+    }
 }
 
 /// One application connection to be carried.
@@ -167,36 +177,54 @@ pub struct Call<'a> {
     pub may_reuse: bool,
 }
 
+/// A fresh connection that is to be made: with all that it needs, so that several may be under way beside each other.
+pub struct Attempt {
+    picked: Picked,
+    bundle: Bundle,
+    rule: Box<str>,
+}
+
+impl Attempt {
+    /// An attempt at the picked address.
+    #[must_use]
+    pub fn at(picked: Picked, service: &Name, candidates: &Candidates) -> Self {
+        Self { picked, bundle: Bundle::of(service, candidates, &picked), rule: candidates.rule_text().into() }
+    }
+}
+
+/// A connection that is there already and serves as well as a fresh one to the picked address.
+///
+/// # Errors
+/// [`AttemptError::Header`].
+pub fn reuse(
+    way: &Way<'_>,
+    call: Call<'_>,
+    candidates: &Candidates,
+    picked: &Picked,
+) -> Option<Result<Remote, AttemptError>> {
+    let Way::Tunnel(_, credential, pool) = way else { return None };
+    let bundle = call.may_reuse.then(|| Bundle::of(call.service, candidates, picked))?;
+    let idle = pool.take(&bundle, candidates, picked, credential)?;
+    Some(idle.lend(call.client_port).map(|lent| Remote::Tunnel(Box::new(lent))))
+}
+
 /// Tries one candidate until `deadline`.
 ///
 /// # Errors
 /// [`AttemptError`]; the connection is closed, and neither token nor application bytes were sent unless the server had
 /// proved its name.
-pub async fn open(
-    way: &Way<'_>,
-    call: Call<'_>,
-    candidates: &Candidates,
-    picked: &Picked,
-    deadline: Instant,
-) -> Result<Remote, AttemptError> {
+pub async fn open(way: &Way<'_>, call: Call<'_>, attempt: Attempt, deadline: Instant) -> Result<Remote, AttemptError> {
+    let Attempt { picked, bundle, rule } = attempt;
     let dst = picked.destination();
-    let bundle = || Bundle::of(call.service, candidates, picked);
-    if let Way::Tunnel(_, credential, pool) = way
-        && call.may_reuse
-        && let Some(idle) = pool.take(&bundle(), candidates, picked, credential)
-    {
-        return Ok(Remote::Tunnel(Box::new(idle.lend(call.client_port)?)));
-    }
     let opening = async {
         let tcp = connect::tcp(dst, call.mark, deadline).await.map_err(|cause| failed(dst, cause))?;
-        comes_from(&tcp, picked)?;
+        comes_from(&tcp, &picked)?;
         match way {
             Way::Tunnel(tls, credential, _) => {
-                let rule = candidates.rule_text();
-                let opening = tunnel::open(tcp, tls, bundle(), rule, picked, call.client_port, credential);
+                let opening = tunnel::open(tcp, tls, bundle, &rule, &picked, call.client_port, credential);
                 Ok(Remote::Tunnel(Box::new(opening.await?)))
             }
-            Way::Pp2(tls, credential) => pp2::open(tcp, tls, call.service, picked, call.client_port, credential).await,
+            Way::Pp2(tls, credential) => pp2::open(tcp, tls, call.service, &picked, call.client_port, credential).await,
             Way::Plain => Ok(Remote::Plain(tcp)),
         }
     };

@@ -1,0 +1,136 @@
+//! The memory budget: peers wait instead of the sidecar growing.
+//!
+//! ```text
+//! within ──over the budget──▶ short: nothing is accepted, little is read ahead ──under it again──▶ within
+//! ```
+//!
+//! What counts is the process's resident memory, as the kernel has it; that is what the pod's limit counts too. It is
+//! looked at when a connection arrives, and now and then while much is in use; an idle sidecar does nothing. Memory that
+//! the allocator holds back is given up before anybody has to wait for it.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::net::copy;
+use crate::net::sys::heap;
+use crate::ops::process;
+
+/// How old a measurement may be.
+const FRESH: Duration = Duration::from_millis(20);
+/// How often memory is looked at while more than half of the budget is in use.
+const ROUND: Duration = Duration::from_millis(250);
+/// How often the allocator is asked to give up what is free; that takes milliseconds when there is much of it.
+const TRIM: Duration = Duration::from_secs(1);
+
+/// Watches over the budget.
+#[derive(Debug)]
+pub struct Memory {
+    most_bytes: u64,
+    measured: fn() -> Option<u64>,
+    last: Mutex<Last>,
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct Last {
+    resident_bytes: u64,
+    at: Option<Instant>,
+    trimmed: Option<Instant>,
+    short: bool,
+}
+
+impl Memory {
+    /// A budget of so many bytes for this process.
+    #[must_use]
+    pub fn new(most_bytes: u64) -> Self {
+        Self::measured_by(most_bytes, process::resident_bytes)
+    }
+
+    fn measured_by(most_bytes: u64, measured: fn() -> Option<u64>) -> Self {
+        let last = Last { resident_bytes: 0, at: None, trimmed: None, short: false };
+        Self { most_bytes, measured, last: Mutex::new(last), arrived: Notify::new() }
+    }
+
+    /// Whether more is in use than may be. Measures when the last measurement is old.
+    pub(super) fn is_short(&self) -> bool {
+        let mut last = self.last.lock();
+        let now = Instant::now();
+        if last.at.is_some_and(|at| now - at < FRESH) {
+            return last.short;
+        }
+        last.at = Some(now);
+        self.measure(&mut last);
+        if last.resident_bytes > self.most_bytes && last.trimmed.is_none_or(|trimmed| now - trimmed >= TRIM) {
+            last.trimmed = Some(now);
+            heap::trim();
+            self.measure(&mut last);
+        }
+        let short = last.resident_bytes > self.most_bytes;
+        if short != last.short {
+            last.short = short;
+            copy::read_little(short);
+            let (resident_mib, budget_mib) = (last.resident_bytes >> 20, self.most_bytes >> 20);
+            if short {
+                tracing::warn!(resident_mib, budget_mib, "memory is short: new connections have to wait");
+            } else {
+                tracing::info!(resident_mib, budget_mib, "memory is within its budget again");
+            }
+        }
+        short
+    }
+
+    /// Without /proc there is nothing to go by, and so no budget.
+    fn measure(&self, last: &mut Last) {
+        last.resident_bytes = (self.measured)().unwrap_or(0);
+    }
+
+    /// A connection was accepted.
+    pub(super) fn accepted(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Keeps an eye on memory while much of it is in use, for as long as it is polled.
+    pub(super) async fn look_after(&self) {
+        loop {
+            self.arrived.notified().await;
+            loop {
+                tokio::time::sleep(ROUND).await;
+                if !self.is_short() && self.last.lock().resident_bytes < self.most_bytes / 2 {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static RESIDENT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn resident() -> Option<u64> {
+        Some(RESIDENT.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_short_over_the_budget_and_not_at_it_and_is_measured_anew_when_that_is_old() {
+        let memory = Memory::measured_by(100, resident);
+        RESIDENT.set(100);
+        assert!(!memory.is_short());
+        RESIDENT.set(101);
+        assert!(!memory.is_short());
+        tokio::time::advance(FRESH).await;
+        assert!(memory.is_short());
+        RESIDENT.set(100);
+        tokio::time::advance(FRESH).await;
+        assert!(!memory.is_short());
+    }
+}
