@@ -42,6 +42,7 @@ use crate::ops::{entropy, process};
 use dns::{Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
 use ledger::Ledger;
 use peers::Peers;
+use store::Store;
 use zones::{Outcome, ZoneSource};
 
 /// Flags of `funicular peak`.
@@ -173,6 +174,8 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
+    let store = Store::alone(served.load().seed());
+    let slices = start_slices(peak.slices.as_ref(), &store, &served, &metrics)?;
     let shown = Shown {
         ready: ready.clone(),
         metrics,
@@ -186,7 +189,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             move || drain.begin()
         },
     };
-    start_admin(peak.admin.as_ref(), shown, &served, log)?;
+    start_admin(peak.admin.as_ref(), shown, (&served, &store), log)?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
     let mut stopping = drain.watch();
@@ -196,7 +199,10 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             () = stopping.graceful() => Wish::Stop,
         };
         match wish {
-            Wish::Reload => reload(sources, &ledger, served.load().seed(), &reloads).await,
+            Wish::Reload => {
+                slices();
+                reload(sources, &ledger, served.load().seed(), &reloads).await;
+            }
             Wish::Stop => break,
         }
     }
@@ -210,7 +216,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
 fn start_admin<C, D>(
     admin: Option<&config::common::Admin>,
     shown: Shown<C, D>,
-    served: &Served,
+    (served, store): (&Served, &Store),
     log: QueryLog,
 ) -> anyhow::Result<()>
 where
@@ -223,14 +229,36 @@ where
     let metrics = listen(admin.metrics)?;
     let everything = listen(admin.listen)?;
     tracing::info!(admin = %everything.local_addr()?, metrics = %metrics.local_addr()?, "admin ports are open");
-    let served = Arc::clone(served);
+    let (served, store) = (Arc::clone(served), store.clone());
     let routes = admin::routes(shown)
+        .get("/slices", move |_| Reply::json(&slices::shown(&store.read(|registry| registry.leases().clone()), None)))
         .get("/zones", move |_| Reply::json(&zones::list(&served.load())))
         .post("/query-log", move |query| set_query_log(&log, query.value("every").as_deref()));
     let audience = if admin.listen.ip().is_loopback() { Audience::Loopback } else { Audience::Network };
     tokio::spawn(admin::serve(everything, routes, audience));
     tokio::spawn(admin::serve(metrics, health, Audience::Network));
     Ok(())
+}
+
+/// Gives slices out where that is configured; gives what reads its key sets again.
+fn start_slices(
+    config: Option<&config::slices::Slices>,
+    store: &Store,
+    served: &Served,
+    metrics: &Registry,
+) -> anyhow::Result<impl Fn() + use<>> {
+    let mut trust = None;
+    if let Some(config) = config {
+        let opened = slices::open(config, store, served, metrics)?;
+        tracing::info!(address = %opened.local_addr()?, "leases of slices are given out");
+        trust = Some(opened.trust(config));
+        tokio::spawn(opened.serve());
+    }
+    Ok(move || {
+        if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
+            tracing::error!(%error, "the key sets for leases could not be read again, the old ones hold");
+        }
+    })
 }
 
 fn set_query_log(log: &QueryLog, every: Option<&str>) -> Reply {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -12,18 +12,20 @@ use super::inbound::admit::{OwnService, Probes};
 use super::inbound::forward::Forward;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
+use super::lease::{LeaseMetrics, Slices, Wanted};
 use super::material::{self, MaterialError};
 use super::memory::Memory;
 use super::original::OriginalDst;
 use super::outbound::health::Health;
 use super::outbound::retries::Retries;
-use super::outbound::{Limits, Outbound, Sources};
+use super::outbound::{Identity, Limits, Outbound, Sources};
 use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
 use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
 use crate::config::sidecar::{self, InboundService, Sidecar};
+use crate::config::slices::Lease;
 use crate::net::dns_client::{DnsClient, NoSystemServers, system_servers};
 use crate::net::listen;
 use crate::ops::entropy;
@@ -39,6 +41,8 @@ pub(super) struct Assembled {
     pub(super) explicit: Option<TcpListener>,
     pub(super) inbound: (TcpListener, Arc<Inbound>),
     pub(super) memory: Arc<Memory>,
+    /// What is asked of Peak, where slices are leased.
+    pub(super) lease: Option<(Wanted, Arc<Identity>, LeaseMetrics)>,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
 }
@@ -110,12 +114,19 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
     let memory = Arc::new(Memory::new(config.memory.0));
     let common = Common { directory, stand_ins, secrets, memory, reserved, report: Report::new(registry) };
     let (outbound, inbound) = (Arc::new(outbound(config, &common)?), Arc::new(inbound(config, &common)?));
+    let lease = config.lease.as_ref().zip(config.identity.as_ref());
+    let lease = lease.map(|(lease, identity)| {
+        let port = listeners.inbound.local_addr().map_or(config.inbound.listen.port(), |address| address.port());
+        let identity = Arc::new(material::identity(identity, &common.report)?);
+        Ok::<_, AssembleError>((wanted(config, lease, port), identity, LeaseMetrics::new(registry)))
+    });
     Ok(Assembled {
         stub,
         outbound: (listeners.outbound, outbound),
         explicit: listeners.explicit,
         inbound: (listeners.inbound, inbound),
         memory: common.memory,
+        lease: lease.transpose()?,
         admin: listeners.admin,
         health: listeners.health,
     })
@@ -177,9 +188,29 @@ fn inbound(config: &Sidecar, common: &Common) -> Result<Inbound, AssembleError> 
         handshakes: Quota::new(Bounds { open: limits.handshakes, pending: limits.handshakes }),
         probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
         memory: Arc::clone(memory),
+        slices: config.lease.as_ref().map(|lease| Arc::new(Slices::new(lease.lapsed))),
         forward: Forward { mark: config.outbound.mark, reserved: reserved.clone() },
         report: report.clone(),
     })
+}
+
+/// What is asked of Peak; `port` is where other sidecars reach this one.
+fn wanted(config: &Sidecar, lease: &Lease, port: u16) -> Wanted {
+    let inbound = match lease.address {
+        Some(SocketAddr::V6(address)) => (*address.ip(), address.port()),
+        Some(SocketAddr::V4(_)) | None => (Ipv6Addr::UNSPECIFIED, port),
+    };
+    Wanted {
+        servers: lease.servers.clone(),
+        peak: lease.name.clone(),
+        pod: lease.pod.clone(),
+        inbound,
+        weight: lease.weight,
+        services: config.inbound.services.iter().map(|service| service.name.clone()).collect(),
+        agent: lease.agent.clone(),
+        drain: config.drain,
+        mark: config.outbound.mark,
+    }
 }
 
 fn lookups(dns: &sidecar::Dns) -> Settings {

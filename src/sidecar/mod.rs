@@ -16,12 +16,14 @@
 //! | [`inbound`] | accept, verify, admit, forward |
 //! | [`memory`] | how much memory may be in use before peers have to wait |
 //! | [`quota`] | how many connections may be under way for one service, or from one host |
+//! | [`lease`] | which slices are this pod's |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 
 mod assemble;
 pub mod directory;
 pub mod inbound;
+pub mod lease;
 mod listener;
 mod material;
 pub mod memory;

@@ -1,7 +1,7 @@
 //! The life of a running sidecar: it listens, then is ready; told to stop, it lets what is under way finish.
 //!
 //! ```text
-//! listening ──▶ ready ──SIGTERM, POST /drain──▶ inbound takes nothing new ──▶ outbound ends ──▶ done
+//! listening ──▶ ready ──SIGTERM, POST /drain──▶ slices handed over ──▶ inbound takes nothing new ──▶ outbound ends ──▶ done
 //!                 │                                   └── deadline, second signal: everything is reset
 //!                 └─SIGHUP─▶ trusted keys are read again
 //! ```
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::assemble::{self, AssembleError, Assembled};
 use super::inbound::Inbound;
+use super::lease;
 use super::material;
 use crate::config::Loaded;
 use crate::config::sidecar::{Sidecar, Trust};
@@ -61,13 +62,19 @@ pub(super) async fn serve(loaded: Loaded<Sidecar>, logging: Logging) -> Result<(
     let (drain, trust) = (loaded.value.drain, loaded.value.trust.clone());
     announce(&loaded, &assembled);
 
+    let mut assembled = assembled;
     let inbound = Arc::clone(&assembled.inbound.1);
+    let begun = Arc::new(Notify::new());
+    let leased = assembled.lease.take().zip(inbound.slices.clone());
+    let lease = leased.map(|((wanted, identity, metrics), slices)| {
+        lease::keep(wanted, identity, slices, metrics, Arc::clone(&begun))
+    });
     let mut tasks = begin(assembled, &stop, &registry, loaded, logging);
     listening.done();
-    tasks.spawn(learn(Arc::clone(&inbound), rules));
+    tasks.spawn(learn(Arc::clone(&inbound), rules, begun));
 
     until_told(&mut signals, &stop, &inbound, &trust).await;
-    end(&mut signals, &stop, drain).await;
+    end(&mut signals, &stop, drain, lease).await;
     Ok(())
 }
 
@@ -79,7 +86,7 @@ fn begin(
     loaded: Loaded<Sidecar>,
     logging: Logging,
 ) -> JoinSet<()> {
-    let Assembled { stub, outbound, explicit, inbound, memory, admin, health } = assembled;
+    let Assembled { stub, outbound, explicit, inbound, memory, lease: _, admin, health } = assembled;
     let asked = Arc::clone(&stop.asked);
     let shown = Shown {
         ready: stop.ready.clone(),
@@ -123,9 +130,11 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
 }
 
 /// Without the rules of its own services a sidecar can let nobody in, so it is not ready before it knows them.
-async fn learn(inbound: Arc<Inbound>, rules: Task) {
+async fn learn(inbound: Arc<Inbound>, rules: Task, ready: Arc<Notify>) {
     inbound.learn().await;
     rules.done();
+    // Slices come to a pod that can serve them.
+    ready.notify_one();
 }
 
 /// Waits for the wish to stop; obeys the others meanwhile.
@@ -150,7 +159,7 @@ async fn until_told(signals: &mut Signals, stop: &Stop, inbound: &Inbound, trust
 
 /// Lets inbound connections finish, then outbound ones: the application calls others while it finishes its work. What
 /// is left at the deadline, or at a second signal, is reset.
-async fn end(signals: &mut Signals, stop: &Stop, within: Duration) {
+async fn end(signals: &mut Signals, stop: &Stop, within: Duration, mut lease: Option<lease::Handle>) {
     stop.ready.stop();
     let deadline = Instant::now() + within;
     tracing::info!(
@@ -160,7 +169,10 @@ async fn end(signals: &mut Signals, stop: &Stop, within: Duration) {
         "draining"
     );
     let in_order = async {
-        let inbound = stop.inbound.drain(within).await;
+        if let Some(lease) = &mut lease {
+            lease.hand_over(within).await;
+        }
+        let inbound = stop.inbound.drain(deadline.saturating_duration_since(Instant::now())).await;
         let outbound = stop.outbound.drain(deadline.saturating_duration_since(Instant::now())).await;
         (inbound, outbound)
     };
@@ -176,6 +188,9 @@ async fn end(signals: &mut Signals, stop: &Stop, within: Duration) {
     stop.inbound.force();
     stop.outbound.force();
     let _ = tokio::join!(stop.inbound.drain(LAST_WORDS), stop.outbound.drain(LAST_WORDS));
+    if let Some(lease) = &mut lease {
+        lease.give_back().await;
+    }
 }
 
 /// How many connections a drain left.

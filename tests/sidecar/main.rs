@@ -5,6 +5,7 @@
 mod bed;
 mod explicit;
 mod inbound;
+mod lease;
 mod life;
 mod outbound;
 mod pair;

@@ -19,7 +19,7 @@ mod show;
 mod space;
 mod stream;
 
-pub(super) use show::{asked, shown};
+pub(super) use show::shown;
 
 use std::io;
 use std::net::SocketAddr;

@@ -29,6 +29,7 @@ use self::forward::{Forward, ForwardError};
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
 use self::verify::{Unverifiable, Verifier};
 use super::directory::Directory;
+use super::lease::{self, Slices, Standing};
 use super::listener;
 use super::memory::Memory;
 use super::original::{NotRedirected, OriginalDst};
@@ -87,6 +88,8 @@ pub struct Inbound {
     pub probes: Probes,
     /// What makes connections wait.
     pub memory: Arc<Memory>,
+    /// Which slices are this pod's; none where it serves whatever arrives.
+    pub slices: Option<Arc<Slices>>,
     /// The way to the application.
     pub forward: Forward,
     /// Where everything is counted.
@@ -137,6 +140,12 @@ pub enum InboundError {
         destination: Ipv6Addr,
         /// Whose it is.
         service: Name,
+    },
+    /// Nobody has confirmed for too long that the slice is this pod's.
+    #[error("the lease of this pod was not renewed, and another may serve {destination} by now")]
+    Lapsed {
+        /// Where it arrived.
+        destination: Ipv6Addr,
     },
     /// Handshake or header.
     #[error(transparent)]
@@ -202,6 +211,7 @@ impl Refusal for InboundError {
             Self::ForeignTls => "foreign-tls",
             Self::NoCertificate => "certificate-missing",
             Self::UnknownService { .. } => "service-unknown",
+            Self::Lapsed { .. } => "lease-lapsed",
             Self::Accept(error) => error.reason(),
             Self::Authority { .. } => "authority-wrong",
             Self::Source { .. } => "source-wrong",
@@ -321,6 +331,7 @@ impl Inbound {
             Ok(counted) => counted,
             Err(refusal) => return self.report.refused(reported.line, Direction::Inbound, &refusal),
         };
+        let _in_slice = self.enter_slice(&tcp);
         let entry = tokio::select! {
             // In a box, so that a connection that lasts does not keep room for how it came in.
             entry = Box::pin(self.let_in(tcp, client, &mut reported.line)) => entry,
@@ -345,6 +356,24 @@ impl Inbound {
         }
     }
 
+    /// Counts the connection among those of its slice.
+    fn enter_slice(&self, tcp: &TcpStream) -> Option<lease::Guard> {
+        let slices = self.slices.as_ref()?;
+        match self.original.of(tcp).ok()?.ip() {
+            IpAddr::V6(destination) => Some(slices.enter(destination)),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    /// Whether the slice is one that may be served here.
+    fn placed(&self, arrived: &Arrived) -> Result<(), InboundError> {
+        let (Some(slices), Some((_, destination))) = (&self.slices, arrived.addresses()) else { return Ok(()) };
+        match slices.standing(destination) {
+            Standing::Here | Standing::Elsewhere(_) => Ok(()),
+            Standing::Lapsed => Err(InboundError::Lapsed { destination }),
+        }
+    }
+
     /// Counts a connection, if there is room for it.
     fn count(&self, source: IpAddr) -> Result<Counted, InboundError> {
         let too_many = |over| {
@@ -363,6 +392,7 @@ impl Inbound {
         if let Some(refusal) = self.strays(&arrived).await {
             self.tolerate(refusal)?;
         }
+        self.placed(&arrived)?;
         if self.probes.allow(client.ip(), arrived.destination.port()) && self.own_at(&arrived).is_none() {
             return self.enter_plain(tcp, Vec::new(), &arrived, Passage::Probe, line).await.map(Entry::Once);
         }

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::link::{Link, LinkError};
@@ -128,9 +128,15 @@ impl LeaseMetrics {
     }
 }
 
-/// Begins to keep the lease. It goes on until the runtime ends; drop the handle and it still does.
+/// Begins to keep the lease, once the pod is `ready` to serve. It goes on until the runtime ends; drop the handle and it still does.
 #[must_use]
-pub fn keep(wanted: Wanted, identity: Arc<Identity>, slices: Arc<Slices>, metrics: LeaseMetrics) -> Handle {
+pub fn keep(
+    wanted: Wanted,
+    identity: Arc<Identity>,
+    slices: Arc<Slices>,
+    metrics: LeaseMetrics,
+    ready: Arc<Notify>,
+) -> Handle {
     let (going, told) = watch::channel(Going::Stays);
     let (tell, here) = watch::channel(Here::Something);
     let agent = wanted.agent.clone().map(|path| AgentLink::open(path, clock::now().0));
@@ -151,7 +157,19 @@ pub fn keep(wanted: Wanted, identity: Arc<Identity>, slices: Arc<Slices>, metric
         here: tell,
         next: 0,
     };
-    tokio::spawn(keeper.run());
+    tokio::spawn(async move {
+        let mut going = keeper.going.clone();
+        let comes = tokio::select! {
+            () = ready.notified() => true,
+            // It goes before it has come.
+            _ = going.changed() => false,
+        };
+        if comes {
+            keeper.run().await;
+        } else {
+            keeper.here.send_replace(Here::Returned);
+        }
+    });
     Handle { going, here }
 }
 
