@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use super::directory::{Directory, LastKnown};
 use super::inbound::admit::{OwnService, Probes};
 use super::inbound::forward::Forward;
+use super::inbound::relay::Leased;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
 use super::lease::{LeaseMetrics, Slices, Wanted};
@@ -18,7 +19,7 @@ use super::memory::Memory;
 use super::original::OriginalDst;
 use super::outbound::health::Health;
 use super::outbound::retries::Retries;
-use super::outbound::{Identity, Limits, Outbound, Sources};
+use super::outbound::{Limits, Outbound, Sources};
 use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
@@ -42,7 +43,7 @@ pub(super) struct Assembled {
     pub(super) inbound: (TcpListener, Arc<Inbound>),
     pub(super) memory: Arc<Memory>,
     /// What is asked of Peak, where slices are leased.
-    pub(super) lease: Option<(Wanted, Arc<Identity>, LeaseMetrics)>,
+    pub(super) lease: Option<(Wanted, LeaseMetrics)>,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
 }
@@ -114,19 +115,15 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<Assemble
     let memory = Arc::new(Memory::new(config.memory.0));
     let common = Common { directory, stand_ins, secrets, memory, reserved, report: Report::new(registry) };
     let (outbound, inbound) = (Arc::new(outbound(config, &common)?), Arc::new(inbound(config, &common)?));
-    let lease = config.lease.as_ref().zip(config.identity.as_ref());
-    let lease = lease.map(|(lease, identity)| {
-        let port = listeners.inbound.local_addr().map_or(config.inbound.listen.port(), |address| address.port());
-        let identity = Arc::new(material::identity(identity, &common.report)?);
-        Ok::<_, AssembleError>((wanted(config, lease, port), identity, LeaseMetrics::new(registry)))
-    });
+    let port = listeners.inbound.local_addr().map_or(config.inbound.listen.port(), |address| address.port());
+    let lease = config.lease.as_ref().map(|lease| (wanted(config, lease, port), LeaseMetrics::new(registry)));
     Ok(Assembled {
         stub,
         outbound: (listeners.outbound, outbound),
         explicit: listeners.explicit,
         inbound: (listeners.inbound, inbound),
         memory: common.memory,
-        lease: lease.transpose()?,
+        lease,
         admin: listeners.admin,
         health: listeners.health,
     })
@@ -188,10 +185,21 @@ fn inbound(config: &Sidecar, common: &Common) -> Result<Inbound, AssembleError> 
         handshakes: Quota::new(Bounds { open: limits.handshakes, pending: limits.handshakes }),
         probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
         memory: Arc::clone(memory),
-        slices: config.lease.as_ref().map(|lease| Arc::new(Slices::new(lease.lapsed))),
+        leased: leased(config, report)?,
         forward: Forward { mark: config.outbound.mark, reserved: reserved.clone() },
         report: report.clone(),
     })
+}
+
+/// What the data path knows of leased slices.
+fn leased(config: &Sidecar, report: &Report) -> Result<Option<Leased>, AssembleError> {
+    let Some((lease, identity)) = config.lease.as_ref().zip(config.identity.as_ref()) else { return Ok(None) };
+    Ok(Some(Leased {
+        slices: Arc::new(Slices::new(lease.lapsed)),
+        identity: Arc::new(material::identity(identity, report)?),
+        id: identity.id.clone(),
+        mark: config.outbound.mark,
+    }))
 }
 
 /// What is asked of Peak; `port` is where other sidecars reach this one.

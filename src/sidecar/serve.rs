@@ -65,8 +65,8 @@ pub(super) async fn serve(loaded: Loaded<Sidecar>, logging: Logging) -> Result<(
     let mut assembled = assembled;
     let inbound = Arc::clone(&assembled.inbound.1);
     let begun = Arc::new(Notify::new());
-    let leased = assembled.lease.take().zip(inbound.slices.clone());
-    let lease = leased.map(|((wanted, identity, metrics), slices)| {
+    let lease = assembled.lease.take().zip(inbound.leased.as_ref()).map(|((wanted, metrics), leased)| {
+        let (identity, slices) = (Arc::clone(&leased.identity), Arc::clone(&leased.slices));
         lease::keep(wanted, identity, slices, metrics, Arc::clone(&begun))
     });
     let mut tasks = begin(assembled, &stop, &registry, loaded, logging);

@@ -1,7 +1,7 @@
 //! First phase: what has arrived, and who says so: TLS, then one PROXY header.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -85,6 +85,9 @@ pub(super) struct Introduction {
     pub(super) token: Option<Box<[u8]>>,
     pub(super) token_reference: Option<u32>,
     pub(super) generation: Option<u32>,
+    /// Source and destination in the header, with their ports.
+    pub(super) client: SocketAddrV6,
+    pub(super) destination: SocketAddrV6,
 }
 
 impl From<ProxyHeader<'_>> for Introduction {
@@ -96,6 +99,8 @@ impl From<ProxyHeader<'_>> for Introduction {
             token: header.token.map(|token| token.0.into()),
             token_reference: header.token_reference,
             generation: header.generation,
+            client: header.source,
+            destination: header.destination,
         }
     }
 }

@@ -12,6 +12,7 @@
 mod accept;
 pub mod admit;
 pub mod forward;
+pub mod relay;
 mod tunnel;
 pub mod verify;
 
@@ -26,10 +27,11 @@ use tokio::net::{TcpListener, TcpStream};
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
 use self::admit::{Fitting, Misaddressed, OwnService, Probes};
 use self::forward::{Forward, ForwardError};
+use self::relay::Leased;
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
 use self::verify::{Unverifiable, Verifier};
 use super::directory::Directory;
-use super::lease::{self, Slices, Standing};
+use super::lease::{self, Standing};
 use super::listener;
 use super::memory::Memory;
 use super::original::{NotRedirected, OriginalDst};
@@ -38,9 +40,9 @@ use super::report::{Carriage, Refusal, Report};
 use super::resolve::ResolveError;
 use super::secrets::Secrets;
 use crate::model::Name;
-use crate::model::token::{Admitted, NotAllowed};
+use crate::model::token::{Admitted, NotAllowed, WorkloadId};
 use crate::net::copy::{self, Stop, Transferred};
-use crate::net::tls::{Hello, ServerStream, ServerTls};
+use crate::net::tls::{ClientStream, Hello, ServerStream, ServerTls};
 use crate::net::tunnel::Tunnel;
 use crate::ops::access_log::Line;
 use crate::ops::clock;
@@ -89,7 +91,7 @@ pub struct Inbound {
     /// What makes connections wait.
     pub memory: Arc<Memory>,
     /// Which slices are this pod's; none where it serves whatever arrives.
-    pub slices: Option<Arc<Slices>>,
+    pub leased: Option<Leased>,
     /// The way to the application.
     pub forward: Forward,
     /// Where everything is counted.
@@ -140,6 +142,15 @@ pub enum InboundError {
         destination: Ipv6Addr,
         /// Whose it is.
         service: Name,
+    },
+    /// It came straight to our port, and no pod of ours relays it.
+    #[error("the connection was not redirected here, and is no relay of another pod of the service")]
+    NotRelayed,
+    /// The relaying pod is of another workload.
+    #[error("{relayer} relays a connection, and is not of this pod's workload")]
+    Relayer {
+        /// Who it is.
+        relayer: WorkloadId,
     },
     /// Nobody has confirmed for too long that the slice is this pod's.
     #[error("the lease of this pod was not renewed, and another may serve {destination} by now")]
@@ -211,6 +222,8 @@ impl Refusal for InboundError {
             Self::ForeignTls => "foreign-tls",
             Self::NoCertificate => "certificate-missing",
             Self::UnknownService { .. } => "service-unknown",
+            Self::NotRelayed => "loop",
+            Self::Relayer { .. } => "relayer-not-allowed",
             Self::Lapsed { .. } => "lease-lapsed",
             Self::Accept(error) => error.reason(),
             Self::Authority { .. } => "authority-wrong",
@@ -286,6 +299,8 @@ enum Entry<'a> {
     Once(Entered),
     /// It is a tunnel, whose streams are let in one by one.
     Tunnel(Box<Accepted<'a>>),
+    /// It is carried to another pod of the service.
+    Elsewhere(TcpStream, Box<ClientStream>),
 }
 
 impl Entered {
@@ -351,6 +366,15 @@ impl Inbound {
                 let transferred = entered.transfer(stop).await;
                 self.report.ended(reported.line, Direction::Inbound, &transferred);
             }
+            Ok(Entry::Elsewhere(caller, pod)) => {
+                self.report.carrying(&reported.line, Direction::Inbound, Carriage::Relay);
+                let told = async {
+                    watch.forced().await;
+                    Stop::Told
+                };
+                let transferred = copy::both_ways(caller, *pod, Vec::new(), told).await;
+                self.report.ended(reported.line, Direction::Inbound, &transferred);
+            }
             Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
             Err(refusal) => self.report.refused(reported.line, Direction::Inbound, &refusal),
         }
@@ -358,18 +382,19 @@ impl Inbound {
 
     /// Counts the connection among those of its slice.
     fn enter_slice(&self, tcp: &TcpStream) -> Option<lease::Guard> {
-        let slices = self.slices.as_ref()?;
+        let leased = self.leased.as_ref()?;
         match self.original.of(tcp).ok()?.ip() {
-            IpAddr::V6(destination) => Some(slices.enter(destination)),
+            IpAddr::V6(destination) => Some(leased.slices.enter(destination)),
             IpAddr::V4(_) => None,
         }
     }
 
-    /// Whether the slice is one that may be served here.
-    fn placed(&self, arrived: &Arrived) -> Result<(), InboundError> {
-        let (Some(slices), Some((_, destination))) = (&self.slices, arrived.addresses()) else { return Ok(()) };
-        match slices.standing(destination) {
-            Standing::Here | Standing::Elsewhere(_) => Ok(()),
+    /// The way to the pod whose slice it is; none where it is this pod's, or nobody knows better.
+    async fn elsewhere(&self, arrived: &Arrived) -> Result<Option<ClientStream>, InboundError> {
+        let (Some(leased), Some((_, destination))) = (&self.leased, arrived.addresses()) else { return Ok(None) };
+        match leased.slices.standing(destination) {
+            Standing::Here | Standing::Elsewhere(None) => Ok(None),
+            Standing::Elsewhere(Some(to)) => Ok(self.relay(leased, to, arrived).await),
             Standing::Lapsed => Err(InboundError::Lapsed { destination }),
         }
     }
@@ -387,12 +412,28 @@ impl Inbound {
 
     /// The phases, in order.
     async fn let_in(&self, tcp: TcpStream, client: SocketAddr, line: &mut Line) -> Result<Entry<'_>, InboundError> {
-        let arrived = Arrived { client, destination: self.original.of(&tcp)? };
+        let (tcp, arrived) = match (self.original.of(&tcp), &self.leased) {
+            (Ok(destination), _) => {
+                let arrived = Arrived { client, destination };
+                line.orig_dst = Some(destination);
+                if let Some(stream) = self.elsewhere(&arrived).await? {
+                    return Ok(Entry::Elsewhere(tcp, Box::new(stream)));
+                }
+                (tcp, arrived)
+            }
+            (Err(_), Some(leased)) => self.relayed(leased, tcp).await?,
+            (Err(error), None) => return Err(error.into()),
+        };
         line.orig_dst = Some(arrived.destination);
+        self.let_in_here(tcp, arrived, line).await
+    }
+
+    /// The phases for what is served here, in order.
+    async fn let_in_here(&self, tcp: TcpStream, arrived: Arrived, line: &mut Line) -> Result<Entry<'_>, InboundError> {
+        let client = arrived.client;
         if let Some(refusal) = self.strays(&arrived).await {
             self.tolerate(refusal)?;
         }
-        self.placed(&arrived)?;
         if self.probes.allow(client.ip(), arrived.destination.port()) && self.own_at(&arrived).is_none() {
             return self.enter_plain(tcp, Vec::new(), &arrived, Passage::Probe, line).await.map(Entry::Once);
         }

@@ -192,8 +192,8 @@ impl Inbound {
 
     /// Waits until the slice is another pod's.
     async fn left(&self, arrived: &Arrived) {
-        match (&self.slices, arrived.addresses()) {
-            (Some(slices), Some((_, destination))) => slices.left(destination).await,
+        match (&self.leased, arrived.addresses()) {
+            (Some(leased), Some((_, destination))) => leased.slices.left(destination).await,
             (None, _) | (Some(_), None) => std::future::pending().await,
         }
     }
