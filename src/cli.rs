@@ -8,10 +8,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod check;
 mod completion;
+mod inject;
+mod manifests;
 mod output;
 mod role;
 mod schema;
 mod ssa;
+mod why;
 
 /// Structured Service Addressing for unmodified services.
 #[derive(Debug, Parser)]
@@ -31,6 +34,8 @@ enum Command {
     Demo(crate::demo::Args),
     /// Set up a pod's network: redirect rules and local routes. Runs once, privileged, then is gone.
     Init(crate::init::Args),
+    /// Put sidecars into manifests, as the webhook does into pods.
+    Inject(inject::Inject),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
     /// Print what a configuration may hold: JSON Schema, or the manual's reference.
@@ -39,6 +44,10 @@ enum Command {
     Sidecar(crate::sidecar::Args),
     /// Compute, check and explain structured service addresses.
     Ssa(ssa::Args),
+    /// Take sidecars out of manifests again.
+    Uninject(inject::Uninject),
+    /// Say why a pod gets a sidecar, or why not.
+    Why(why::Args),
 }
 
 /// All commands with their flags, to be parsed or described.
@@ -54,10 +63,13 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run(&args, command()),
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
+        Command::Inject(args) => inject::inject(&args),
         Command::Peak(args) => crate::peak::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),
+        Command::Uninject(args) => inject::uninject(&args),
+        Command::Why(args) => why::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use funicular::config::peak::Peak;
 use funicular::config::sidecar::{Policy, Sidecar};
+use funicular::config::webhook::Webhook;
 use funicular::config::{self, Faults, Loaded, Sources};
 
 fn sample(name: &str) -> PathBuf {
@@ -320,7 +321,11 @@ fn descend<'s>(root: &'s serde_json::Value, at: &'s serde_json::Value, step: &st
 #[test]
 fn the_manual_s_reference_is_the_declaration_s() {
     let chapter = include_str!("../src/manual/configuration.md");
-    for (role, reference) in [("sidecar", config::reference::<Sidecar>()), ("peak", config::reference::<Peak>())] {
+    for (role, reference) in [
+        ("sidecar", config::reference::<Sidecar>()),
+        ("peak", config::reference::<Peak>()),
+        ("webhook", config::reference::<Webhook>()),
+    ] {
         assert!(chapter.contains(&reference), "replace it in the manual by: funicular schema {role} --as markdown");
     }
 }
@@ -332,11 +337,17 @@ fn peak_s_sample_is_read_as_it_stands() {
 }
 
 #[test]
+fn the_webhook_s_sample_is_read_as_it_stands_and_shows_the_defaults() {
+    let loaded = config::read::<Webhook>(&Sources::new().file(&sample("webhook.yaml"))).unwrap();
+    assert_eq!(loaded.value, config::read::<Webhook>(&Sources::new()).unwrap().value);
+}
+
+#[test]
 fn every_sample_is_known_to_these_tests() {
     let mut names: Vec<String> =
         std::fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["peak.yaml", "sidecar.yaml"]);
+    assert_eq!(names, ["peak.yaml", "sidecar.yaml", "webhook.yaml"]);
 }
 
 proptest::proptest! {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::config::peak::Peak;
 use crate::config::sidecar::Sidecar;
+use crate::config::webhook::Webhook;
 use crate::config::{self, Fault, Faults, Loaded, Sources};
 
 /// A role with a configuration.
@@ -16,6 +17,8 @@ pub(super) enum Role {
     Peak,
     /// The per-pod proxy.
     Sidecar,
+    /// The admission webhook.
+    Webhook,
 }
 
 /// What a checked configuration has to say, whatever the role.
@@ -26,12 +29,13 @@ pub(super) struct Checked {
 }
 
 impl Role {
-    const ALL: &[Self] = &[Self::Peak, Self::Sidecar];
+    const ALL: &[Self] = &[Self::Peak, Self::Sidecar, Self::Webhook];
 
     pub(super) fn command(self) -> &'static str {
         match self {
             Self::Peak => <Peak as config::Role>::COMMAND,
             Self::Sidecar => <Sidecar as config::Role>::COMMAND,
+            Self::Webhook => <Webhook as config::Role>::COMMAND,
         }
     }
 
@@ -57,6 +61,7 @@ impl Role {
         let keys = match self {
             Self::Peak => config::describe::<Peak>(),
             Self::Sidecar => config::describe::<Sidecar>(),
+            Self::Webhook => config::describe::<Webhook>(),
         };
         keys.into_iter().map(|key| key.key).filter(|key| !key.contains(['.', '['])).collect()
     }
@@ -65,6 +70,7 @@ impl Role {
         match self {
             Self::Peak => config::read::<Peak>(sources).map(checked),
             Self::Sidecar => config::read::<Sidecar>(sources).map(checked),
+            Self::Webhook => config::read::<Webhook>(sources).map(checked),
         }
     }
 
@@ -72,6 +78,7 @@ impl Role {
         match self {
             Self::Peak => config::schema::<Peak>(),
             Self::Sidecar => config::schema::<Sidecar>(),
+            Self::Webhook => config::schema::<Webhook>(),
         }
     }
 
@@ -79,6 +86,7 @@ impl Role {
         match self {
             Self::Peak => config::reference::<Peak>(),
             Self::Sidecar => config::reference::<Sidecar>(),
+            Self::Webhook => config::reference::<Webhook>(),
         }
     }
 }

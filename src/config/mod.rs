@@ -26,6 +26,7 @@ pub mod sidecar;
 pub mod slices;
 mod sources;
 pub mod values;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::Path;

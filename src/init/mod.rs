@@ -10,7 +10,6 @@
 
 mod apply;
 mod iptables;
-mod lists;
 mod plan;
 mod redirect;
 mod routing;
@@ -23,6 +22,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ArgGroup;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::model::lists;
 
 use plan::Plan;
 

@@ -7,6 +7,7 @@
 //! | [`slices`] | who decides how many slices a service has, or asks why they move |
 //! | [`ssa`] | who writes another program that computes or checks addresses |
 //! | [`init`] | who prepares a pod's network |
+//! | [`kubernetes`] | who runs it on Kubernetes |
 //! | [`configuration`] | who writes the YAML |
 //! | [`operations`] | who runs it |
 //! | [`observability`] | who watches it |
@@ -26,6 +27,8 @@ pub mod configuration {}
 pub mod decisions {}
 #[doc = include_str!("init.md")]
 pub mod init {}
+#[doc = include_str!("kubernetes.md")]
+pub mod kubernetes {}
 #[doc = include_str!("observability.md")]
 pub mod observability {}
 #[doc = include_str!("operations.md")]

@@ -1,5 +1,7 @@
 //! The rules. Pure: no async, clock, randomness, log, socket or environment; all of that arrives as arguments.
 
+pub mod inject;
+pub mod lists;
 mod name;
 mod octets;
 pub mod registry;

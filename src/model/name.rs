@@ -104,11 +104,17 @@ impl Name {
     /// Whether this name is `ancestor` or lies below it.
     #[must_use]
     pub fn is_at_or_below(&self, ancestor: &Self) -> bool {
+        self.ends_in(&ancestor.0)
+    }
+
+    /// Whether this name is the one with this uncompressed wire form or lies below it.
+    #[must_use]
+    pub fn ends_in(&self, ancestor: &[u8]) -> bool {
         let mut tail: &[u8] = &self.0;
-        while tail.len() > ancestor.0.len() {
+        while tail.len() > ancestor.len() {
             tail = &tail[usize::from(tail[0]) + 1..];
         }
-        tail.eq_ignore_ascii_case(&ancestor.0)
+        tail.eq_ignore_ascii_case(ancestor)
     }
 
     /// `label` put before this name.

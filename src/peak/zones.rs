@@ -84,10 +84,14 @@ pub(super) fn load(source: &ZoneSource, seed: Seed) -> Result<Arc<Zone>, ZoneFau
     let text = std::fs::read(&source.file)
         .and_then(|octets| String::from_utf8(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)))
         .map_err(|error| failed(vec![FileFault::Unreadable(error)]))?;
-    let located = zonefile::parse_located(&text, &source.apex)
+    let (mut entries, mut spots) = (Vec::new(), Vec::new());
+    let take = |Located { record, line, column }| {
+        entries.push(Entry { name: record.name, rtype: record.rtype.0, ttl: record.ttl, rdata: record.rdata });
+        spots.push((line, column));
+    };
+    zonefile::parse_each(&text, &source.apex, take)
         .map_err(|errors| failed(errors.into_iter().map(FileFault::Text).collect()))?;
     drop(text);
-    let (entries, spots) = entries(located);
     let loaded = made(source, seed, &entries, &spots).map_err(failed);
     drop((entries, spots));
     // Of a large zone the records as they were read take as much as the zone itself.
@@ -109,16 +113,6 @@ fn made(source: &ZoneSource, seed: Seed, entries: &[Entry], spots: &[Spot]) -> R
             Err(faults.into_iter().map(at).collect())
         }
     }
-}
-
-fn entries(located: Vec<Located>) -> (Vec<Entry>, Vec<Spot>) {
-    located
-        .into_iter()
-        .map(|Located { record, line, column }| {
-            let entry = Entry { name: record.name, rtype: record.rtype.0, ttl: record.ttl, rdata: record.rdata };
-            (entry, (line, column))
-        })
-        .unzip()
 }
 
 fn warn(file: &Path, spot: Option<Spot>, warning: &ZoneWarning) {

@@ -29,15 +29,19 @@ mod material;
 pub mod memory;
 pub mod original;
 pub mod outbound;
+mod probe;
 pub mod quota;
 pub mod report;
 pub mod resolve;
 pub mod secrets;
 mod serve;
 pub mod stub;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Context;
 
 use crate::config;
 use crate::config::common::{Format, Log};
@@ -46,13 +50,23 @@ use crate::ops::{logging, process};
 
 /// Flags of `funicular sidecar`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     /// The configuration, YAML; `funicular check` looks it over
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Threads that carry connections; one is enough for most pods and cheapest for all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     threads: u8,
+    #[command(subcommand)]
+    act: Option<Act>,
+}
+
+/// What can be done to a sidecar that runs.
+#[derive(Debug, clap::Subcommand)]
+enum Act {
+    /// Wait until the pod's sidecar is ready: the start gate of programs that need the network at once
+    Wait(wait::Args),
 }
 
 /// Runs `funicular sidecar` until it is told to stop.
@@ -60,7 +74,11 @@ pub struct Args {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let loaded = config::load::<Sidecar>(&args.config)?;
+    if let Some(Act::Wait(args)) = args.act {
+        return wait::run(&args);
+    }
+    let file = args.config.context("say which configuration: --config FILE")?;
+    let loaded = config::load::<Sidecar>(&file)?;
     let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
     process::raise_descriptor_limit();
     let runtime = runtime(args.threads)?;

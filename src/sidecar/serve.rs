@@ -16,8 +16,7 @@ use tokio::time::Instant;
 
 use super::assemble::{self, AssembleError, Assembled};
 use super::inbound::Inbound;
-use super::lease;
-use super::material;
+use super::{lease, material, probe};
 use crate::config::Loaded;
 use crate::config::sidecar::{Sidecar, Trust};
 use crate::ops::admin::{self, Audience, Shown};
@@ -87,6 +86,7 @@ fn begin(
     logging: Logging,
 ) -> JoinSet<()> {
     let Assembled { stub, outbound, explicit, inbound, memory, lease: _, admin, health } = assembled;
+    let for_all = probe::routes(admin::health(&stop.ready, registry), &loaded.value.probes, &inbound.1.forward);
     let asked = Arc::clone(&stop.asked);
     let shown = Shown {
         ready: stop.ready.clone(),
@@ -95,7 +95,6 @@ fn begin(
         config: move || loaded.effective(),
         drain: move || asked.notify_one(),
     };
-    let for_all = admin::health(&stop.ready, registry);
     let mut tasks = JoinSet::new();
     tasks.spawn(stub.serve());
     if let Some(explicit) = explicit {

@@ -44,6 +44,41 @@ section! {
         memory: Size = "256MiB",
         /// How long connections may go on after the sidecar was told to stop; then they are closed.
         drain: Duration = "30s",
+        /// What is asked of the application when somebody asks `/probe/NAME` on `admin.metrics`: the kubelet's probes,
+        /// which prove nothing and so would be refused at the application's own ports. The webhook writes them.
+        probes: BTreeMap<String, Probe>,
+    }
+}
+
+section! {
+    /// A question to the application, whose answer is good or not.
+    pub struct Probe {
+        /// How it is asked.
+        kind: ProbeKind,
+        /// The application's port.
+        port: u16,
+        /// The path of an HTTP request.
+        path: String = "/",
+        /// Header fields of an HTTP request.
+        headers: BTreeMap<String, String>,
+        /// The service whose health is asked by gRPC. None: the whole server's.
+        service: Option<String>,
+        /// How long the answer may take.
+        timeout: Duration = "1s",
+    }
+}
+
+choice! {
+    /// How a probe is asked, as Kubernetes asks it.
+    pub enum ProbeKind, "http, https, tcp or grpc" {
+        /// GET; a status from 200 to 399 is good.
+        Http = "http",
+        /// The same over TLS, whatever the certificate.
+        Https = "https",
+        /// A connection is made.
+        Tcp = "tcp",
+        /// `grpc.health.v1.Health/Check` says SERVING.
+        Grpc = "grpc",
     }
 }
 

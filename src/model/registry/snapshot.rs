@@ -124,12 +124,12 @@ impl Registry {
 
 /// A zone's records in the one order that does not depend on how the zone came to be.
 fn in_order(zone: &Zone) -> impl Iterator<Item = Entry> + '_ {
-    let mut nodes: Vec<&Node> = zone.nodes().filter(|node| !node.sets().is_empty()).collect();
-    nodes.sort_unstable_by(|one, other| one.name().wire().cmp(other.name().wire()));
-    let sets = nodes.into_iter().flat_map(|node| node.sets().iter().map(move |set| (node, set)));
+    let mut nodes: Vec<&Node> = zone.nodes().filter(|node| node.has_records()).collect();
+    nodes.sort_unstable_by(|one, other| one.wire().cmp(other.wire()));
+    let sets = nodes.into_iter().flat_map(|node| node.sets().map(move |set| (node, set)));
     sets.flat_map(move |(node, set): (&Node, &Rrset)| {
         set.rdatas(zone.apex()).map(move |rdata| Entry {
-            name: node.name().clone(),
+            name: node.name(),
             rtype: set.rtype(),
             ttl: set.ttl(),
             rdata: rdata.into(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::key::Key;
 use super::node::Node;
 use super::trie::Walk;
-use super::{Answer, Rrset, Zone, Zones, types};
+use super::{Aliases, Answer, Zone, Zones, types};
 
 /// Questions looked up side by side: more than a processor can wait for at once.
 pub const ABREAST: usize = 32;
@@ -40,8 +40,12 @@ impl<'z> Found<'z> {
     /// The answer of [`Found::zone`].
     #[must_use]
     #[inline]
-    pub fn answer(&self, zone: &'z Zone, key: &Key, qtype: u16) -> Answer<'z> {
-        if qtype == types::DS { zone.answer(key, qtype) } else { zone.answer_at(key, qtype, self.node) }
+    pub fn answer(&self, zone: &'z Zone, key: &Key, qtype: u16, aliases: &mut Aliases<'z>) -> Answer<'z> {
+        if qtype == types::DS {
+            zone.answer(key, qtype, aliases)
+        } else {
+            zone.answer_at(key, qtype, self.node, aliases)
+        }
     }
 }
 
@@ -58,22 +62,15 @@ impl Zones {
             found.zone = self.find(key, 0);
             if let Some(zone) = found.zone {
                 *walk = zone.nodes.walk(key.hash());
+                walk.hurry();
             }
         }
         let walks = &mut walks[..count];
-        for _ in 0..BRANCHES {
-            let mut moved = false;
-            for walk in &mut *walks {
-                moved |= walk.step();
-            }
-            if !moved {
-                break;
-            }
-        }
-        read(walks);
+        go(walks);
         for ((found, walk), key) in found.iter_mut().zip(walks).zip(keys) {
             found.node = walk.finish(key.octets());
         }
+        go_on(&found);
         found
     }
 
@@ -86,20 +83,46 @@ impl Zones {
     }
 }
 
-/// Reads what stands at the ends of the ways: each loop where the one before has learned that something is.
-fn read(walks: &[Walk<'_, Node>]) {
-    let nodes = || walks.iter().filter_map(Walk::item);
-    let mut read = 0;
-    for node in nodes() {
-        read ^= node.sets().len();
+/// Goes all these ways side by side, and reads what stands at their ends.
+#[inline]
+fn go(walks: &mut [Walk<'_, Node>]) {
+    for _ in 0..BRANCHES {
+        let mut moved = false;
+        for walk in &mut *walks {
+            moved |= walk.step();
+        }
+        if !moved {
+            break;
+        }
     }
-    for node in nodes() {
-        read ^= usize::from(node.name().wire()[0]) ^ node.sets().first().map_or(0, Rrset::octets);
+    let nodes = walks.iter().filter_map(Walk::item);
+    black_box(nodes.fold(0, |read, node| read ^ node.touch()));
+}
+
+/// Does the same for the names that the answers bring records for.
+#[inline]
+fn go_on(found: &[Found<'_>]) {
+    let naming = |found: &&Found<'_>| found.node.is_some_and(|node| node.names_others());
+    if found.iter().any(|found| naming(&found)) {
+        go_to_targets(found.iter().filter(naming));
     }
-    for set in nodes().filter_map(|node| node.sets().first()) {
-        read ^= set.touch();
+}
+
+#[cold]
+fn go_to_targets<'f, 'z: 'f>(found: impl Iterator<Item = &'f Found<'z>>) {
+    let mut walks = [const { Walk::ended() }; ABREAST];
+    let targets = found.flat_map(|found| {
+        let sets = found.node.into_iter().flat_map(|node| node.sets());
+        let zone = found.zone;
+        sets.flat_map(|set| set.targets()).filter_map(move |target| Some((zone?, target)))
+    });
+    let mut count = 0;
+    for (walk, (zone, target)) in walks.iter_mut().zip(targets) {
+        *walk = zone.nodes.walk(target.hash());
+        walk.hurry();
+        count += 1;
     }
-    black_box(read);
+    go(&mut walks[..count]);
 }
 
 #[cfg(test)]
@@ -131,7 +154,7 @@ mod tests {
     }
 
     fn answer<'z>(found: &Found<'z>, key: &Key, qtype: u16) -> Option<Answer<'z>> {
-        found.zone(key, qtype).map(|zone| found.answer(zone, key, qtype))
+        found.zone(key, qtype).map(|zone| found.answer(zone, key, qtype, &mut Aliases::default()))
     }
 
     #[test]
@@ -144,7 +167,7 @@ mod tests {
         for (found, key) in found.iter().zip(&keys) {
             for qtype in [types::A, types::NS, types::DS] {
                 let end = |answer: Option<Answer<'_>>| answer.map(|answer| format!("{:?}", answer.end));
-                let alone = zones.find(key, qtype).map(|zone| zone.answer(key, qtype));
+                let alone = zones.find(key, qtype).map(|zone| zone.answer(key, qtype, &mut Aliases::default()));
                 assert_eq!(end(answer(found, key, qtype)), end(alone));
                 let one = zones.look_up_one(key);
                 assert_eq!(end(answer(&one, key, qtype)), end(answer(found, key, qtype)));

@@ -3,13 +3,11 @@
 //! Owns the bookkeeping that answering relies on: ancestors exist, children, cuts and wildcards are counted, the
 //! negative answer follows the SOA record.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
 use super::node::Node;
-use super::rrset::{Place, Rrset, RrsetError};
+use super::rrset::{Made, Place, Rrset, RrsetError};
 use super::{Zone, types};
 use crate::model::Name;
 
@@ -65,13 +63,13 @@ impl Zone {
         self.check_place(name, rtype)?;
         let place = Place { owner: name, apex: &self.apex, seed: self.seed };
         let set =
-            Rrset::new(place, rtype, ttl, rdatas).map_err(|cause| ChangeError::Rrset { name: name.clone(), cause })?;
+            Made::new(place, rtype, ttl, rdatas).map_err(|cause| ChangeError::Rrset { name: name.clone(), cause })?;
         let mut key = Key::default();
         key.set(self.seed, name.wire());
         if let Some(node) = self.nodes.get(key.hash(), key.octets()) {
             let alone = |held: &Rrset| held.rtype() == rtype;
             let alias_involved = rtype == types::CNAME || node.is_alias();
-            if alias_involved && !node.sets().iter().all(alone) {
+            if alias_involved && !node.sets().all(alone) {
                 return Err(ChangeError::BesideAlias(name.clone()));
             }
         }
@@ -94,7 +92,7 @@ impl Zone {
             return Ok(false);
         }
         if let Some(node) = self.nodes.get_mut(key.hash(), key.octets()) {
-            node.remove(rtype);
+            *node = node.without(rtype);
         }
         if rtype == types::NS {
             self.cuts.remove(key.labels());
@@ -115,49 +113,64 @@ impl Zone {
         }
     }
 
-    fn put(&mut self, key: &Key, name: &Name, set: Rrset) {
+    fn put(&mut self, key: &Key, name: &Name, set: Made) {
         let rtype = set.rtype();
-        if rtype == types::SOA {
-            self.negative = Some(negative(&set));
-        }
-        let replaced = match self.nodes.get_mut(key.hash(), key.octets()) {
-            Some(node) => node.replace(set),
-            None => {
-                self.plant(key, Node::with_sets(name.clone(), vec![set]));
-                None
+        let mut replaced = false;
+        match self.nodes.get_mut(key.hash(), key.octets()) {
+            Some(node) => {
+                replaced = node.set(rtype).is_some();
+                *node = node.with(set);
             }
-        };
-        if rtype == types::NS && replaced.is_none() && key.labels() > self.apex_labels {
+            None => self.plant(key, name, vec![set]),
+        }
+        if rtype == types::SOA {
+            self.follow_soa();
+        }
+        if rtype == types::NS && !replaced && key.labels() > self.apex_labels {
             self.cuts.add(key.labels());
         }
     }
 
     /// Adds a node where there is none, and its ancestors as far as they are missing.
-    pub(super) fn plant(&mut self, key: &Key, node: Node) {
-        let mut labels = key.labels();
-        let mut parent = node.name().parent();
-        self.count_node(key, labels, &node);
-        self.nodes.insert(key.hash(), Arc::new(node));
-        while labels > self.apex_labels {
-            labels -= 1;
-            let (hash, octets) = key.suffix(labels);
-            if let Some(above) = self.nodes.get_mut(hash, octets) {
-                above.children += 1;
-                return;
-            }
-            let Some(name) = parent else { return };
-            parent = name.parent();
-            let mut above = Node::new(name);
-            above.children = 1;
-            self.count_node(key, labels, &above);
-            self.nodes.insert(hash, Arc::new(above));
+    fn plant(&mut self, key: &Key, name: &Name, sets: Vec<Made>) {
+        let node = Node::new(key.hash(), name, sets);
+        self.count_node(key.labels(), node.wire());
+        self.nodes.insert(node);
+        if key.labels() > self.apex_labels
+            && let Some(parent) = name.parent()
+        {
+            self.count_children(key, key.labels() - 1, parent, 1);
         }
     }
 
-    fn count_node(&mut self, key: &Key, labels: usize, node: &Node) {
+    /// Counts so many more names right below the ancestor of `key`'s name with so many labels, which is `above`. It is
+    /// added where it is missing, and so are its own ancestors.
+    pub(super) fn count_children(&mut self, key: &Key, mut labels: usize, mut above: Name, mut more: u32) {
+        loop {
+            let (hash, octets) = key.suffix(labels);
+            if let Some(node) = self.nodes.get_mut(hash, octets) {
+                let children = node.children() + more;
+                return Node::set_children(node, children);
+            }
+            let mut node = Node::new(hash, &above, Vec::new());
+            Node::set_children(&mut node, more);
+            self.count_node(labels, node.wire());
+            self.nodes.insert(node);
+            let Some(parent) = above.parent().filter(|_| labels > self.apex_labels) else { return };
+            (labels, above, more) = (labels - 1, parent, 1);
+        }
+    }
+
+    /// Counts a node that is new.
+    pub(super) fn count_node(&mut self, labels: usize, octets: &[u8]) {
         self.names.add(labels);
-        self.wildcards += usize::from(is_wildcard(key.suffix(labels).1));
-        debug_assert_eq!(key.suffix(labels).1.len(), node.name().wire().len(), "a node is counted under its own name");
+        self.wildcards += usize::from(is_wildcard(octets));
+    }
+
+    /// Makes negative answers carry the SOA record as it is now (RFC 2308 §5).
+    pub(super) fn follow_soa(&mut self) {
+        let soa = self.nodes.get(self.apex_hash, self.apex.wire()).and_then(|apex| apex.set(types::SOA));
+        self.negative = soa.map(|soa| soa.with_ttl(soa.ttl().min(soa.soa_minimum().unwrap_or(0))));
     }
 
     /// Removes the node if it holds nothing and has nothing below, and then its ancestors likewise.
@@ -166,7 +179,7 @@ impl Zone {
         loop {
             let (hash, octets) = key.suffix(labels);
             let Some(node) = self.nodes.get(hash, octets) else { return };
-            if !node.sets().is_empty() || node.children > 0 {
+            if node.has_records() || node.children() > 0 {
                 return;
             }
             self.nodes.remove(hash, octets);
@@ -178,7 +191,8 @@ impl Zone {
             labels -= 1;
             let (hash, octets) = key.suffix(labels);
             if let Some(above) = self.nodes.get_mut(hash, octets) {
-                above.children -= 1;
+                let children = above.children() - 1;
+                Node::set_children(above, children);
             }
         }
     }
@@ -187,10 +201,4 @@ impl Zone {
 /// RFC 4592 §2.1.1: the first label is exactly an asterisk.
 fn is_wildcard(octets: &[u8]) -> bool {
     octets.starts_with(b"\x01*")
-}
-
-/// The SOA record as a negative answer carries it (RFC 2308 §5).
-pub(super) fn negative(soa: &Rrset) -> Rrset {
-    let minimum = soa.soa_minimum().unwrap_or(0);
-    soa.with_ttl(soa.ttl().min(minimum))
 }

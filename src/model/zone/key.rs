@@ -3,7 +3,7 @@
 //! The hash runs from the root to the left, so one pass over a name gives the hash of the name and of each of its
 //! ancestors: zone, cuts, closest encloser and wildcard are all found without touching the octets again.
 
-/// Octets a key has room for: a name's 255, and whole words beyond them.
+/// Octets a key has room for: a name's 255, and a whole word from each of them on.
 const ROOM: usize = 264;
 
 /// What makes hashes unpredictable to who chooses names (drawn once a process).
@@ -12,10 +12,10 @@ pub struct Seed(pub u64);
 
 /// A name ready for looking up. Made once a thread and set anew for each question: setting allocates nothing.
 pub struct Key {
-    /// The name in lower case, zeros after it.
-    octets: [u8; ROOM],
     length: usize,
     labels: usize,
+    /// The name in lower case; behind it stands anything.
+    octets: [u8; ROOM],
     /// Where each label begins, leftmost first.
     starts: [u8; 128],
     /// The hash of the suffix of so many labels.
@@ -24,66 +24,39 @@ pub struct Key {
 
 impl Default for Key {
     fn default() -> Self {
-        Self { octets: [0; ROOM], length: 1, labels: 0, starts: [0; 128], hashes: [0; 128] }
+        Self { length: 1, labels: 0, octets: [0; ROOM], starts: [0; 128], hashes: [0; 128] }
     }
 }
 
 impl Key {
     /// Takes `name`, the uncompressed wire form of a domain name as `model::Name` or a checked question holds it.
+    #[inline]
     pub fn set(&mut self, seed: Seed, name: &[u8]) {
         debug_assert!(!name.is_empty() && name.len() <= 255, "a name has 1 to 255 octets");
-        self.fold(name);
+        self.length = name.len().min(255);
+        fold(name, &mut self.octets);
         self.split();
         let mut hash = seed.0;
         self.hashes[0] = hash;
-        for labels in 1..=self.labels {
-            hash = self.hash_label(hash, usize::from(self.starts[self.labels - labels]));
-            self.hashes[labels] = hash;
+        for (start, into) in self.starts[..self.labels].iter().rev().zip(&mut self.hashes[1..]) {
+            hash = hash_label(&self.octets, hash, *start);
+            *into = hash;
         }
     }
 
-    /// Copies the name in lower case (RFC 4343 §3). Length octets are below 64 and no letters, so they stay.
-    fn fold(&mut self, name: &[u8]) {
-        let (words, rest) = name.as_chunks::<8>();
-        let (room, _) = self.octets.as_chunks_mut::<8>();
-        for (into, word) in room.iter_mut().zip(words) {
-            *into = fold_word(u64::from_le_bytes(*word)).to_le_bytes();
-        }
-        let mut last = 0;
-        for (place, octet) in rest.iter().enumerate() {
-            last |= u64::from(*octet) << (8 * place);
-        }
-        room[words.len()] = fold_word(last).to_le_bytes();
-        self.length = name.len();
-    }
-
+    #[inline]
     fn split(&mut self) {
-        let mut at = 0;
-        let mut labels = 0;
-        while at < self.length && self.octets[at] != 0 && labels < 127 {
-            self.starts[labels] = at as u8;
+        let (mut at, mut labels) = (0_u8, 0);
+        while labels < 127 {
+            let length = self.octets[usize::from(at)];
+            if length == 0 {
+                break;
+            }
+            self.starts[labels] = at;
             labels += 1;
-            at += usize::from(self.octets[at]) + 1;
+            at = at.wrapping_add(length + 1);
         }
         self.labels = labels;
-    }
-
-    /// Adds the label that begins at `start` to the hash of what stands to its right.
-    #[inline]
-    fn hash_label(&self, mut hash: u64, start: usize) -> u64 {
-        let mut at = start;
-        let mut left = usize::from(self.octets[start]) + 1;
-        while left > 8 {
-            hash = mix(hash ^ self.word(at));
-            at += 8;
-            left -= 8;
-        }
-        mix(hash ^ (self.word(at) & (u64::MAX >> (64 - 8 * left))))
-    }
-
-    #[inline]
-    fn word(&self, at: usize) -> u64 {
-        self.octets.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes)
     }
 
     /// The number of labels, the root's not counted.
@@ -123,37 +96,88 @@ impl Key {
     }
 }
 
+/// Copies the name in lower case (RFC 4343 §3). Length octets are below 64 and no letters, so they stay.
+#[inline]
+fn fold(name: &[u8], into: &mut [u8; ROOM]) {
+    // What is left behind whole blocks is folded in a block that begins earlier, some octets of it a second time.
+    if let Some(last) = name.last_chunk::<BLOCK>() {
+        for (into, block) in into.as_chunks_mut::<BLOCK>().0.iter_mut().zip(name.as_chunks::<BLOCK>().0) {
+            *into = folded(*block);
+        }
+        let start = name.len() - BLOCK;
+        if let Some(into) = into.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<BLOCK>) {
+            *into = folded(*last);
+        }
+    } else if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        into[..8].copy_from_slice(&folded(*first));
+        into[name.len() - 8..name.len()].copy_from_slice(&folded(*last));
+    } else {
+        for (into, octet) in into.iter_mut().zip(name) {
+            *into = octet.to_ascii_lowercase();
+        }
+    }
+}
+
+/// Adds the label that begins at `start` to the hash of what stands to its right.
+#[inline]
+fn hash_label(octets: &[u8; ROOM], mut hash: u64, start: u8) -> u64 {
+    let mut at = usize::from(start);
+    let mut left = usize::from(octets[at]) + 1;
+    while left > 8 {
+        hash = mix(hash ^ word(octets, at));
+        at += 8;
+        left -= 8;
+    }
+    mix(hash ^ (word(octets, at) & (u64::MAX >> (64 - 8 * left))))
+}
+
+/// The eight octets from `at` on, which is in a name.
+#[inline]
+fn word(octets: &[u8; ROOM], at: usize) -> u64 {
+    octets[at & 255..][..8].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+/// Octets that are folded and compared at once.
+const BLOCK: usize = 16;
+
 /// Whether two names in wire form are the same but for case. Length octets are below 64 and no letters.
 #[inline]
 pub(super) fn same_name(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }
-    let ((words, rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
-    let differ = |(one, other): (&[u8; 8], &[u8; 8])| {
-        let (one, other) = (u64::from_le_bytes(*one), u64::from_le_bytes(*other));
-        // Nearly all names are in lower case on both sides.
-        one != other && fold_word(one) != fold_word(other)
-    };
-    if words.iter().zip(other_words).any(differ) {
-        return false;
-    }
-    match (one.last_chunk(), other.last_chunk()) {
-        // The last eight octets hold what is left, and some that were compared before.
-        (Some(one), Some(other)) => !differ((one, other)),
-        _ => rest.eq_ignore_ascii_case(other_rest),
+    // Nearly all names are in lower case on both sides.
+    match (one.last_chunk::<BLOCK>(), other.last_chunk::<BLOCK>()) {
+        (Some(last), Some(other_last)) => {
+            let (blocks, others) = (one.as_chunks::<BLOCK>().0, other.as_chunks::<BLOCK>().0);
+            // The last block holds what is left, and some that is compared twice.
+            same(last, other_last) && blocks.iter().zip(others).all(|(one, other)| same(one, other))
+        }
+        _ => match (one.first_chunk::<8>(), one.last_chunk::<8>(), other.first_chunk::<8>(), other.last_chunk::<8>()) {
+            (Some(first), Some(last), Some(other_first), Some(other_last)) => {
+                same(first, other_first) && same(last, other_last)
+            }
+            _ => one.eq_ignore_ascii_case(other),
+        },
     }
 }
 
-/// Folds the ASCII capitals among eight octets, without a branch.
 #[inline]
-const fn fold_word(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let low = word & (ONES * 0x7f);
-    let from_a = low + ONES * (0x80 - 0x41);
-    let after_z = low + ONES * (0x7f - 0x5a);
-    let capitals = (from_a ^ after_z) & !word & (ONES * 0x80);
-    word | (capitals >> 2)
+fn same<const N: usize>(one: &[u8; N], other: &[u8; N]) -> bool {
+    #[cold]
+    fn but_for_case<const N: usize>(one: &[u8; N], other: &[u8; N]) -> bool {
+        one.eq_ignore_ascii_case(other)
+    }
+    one == other || but_for_case(one, other)
+}
+
+/// The octets with ASCII capitals made small, all at once and without a branch.
+#[inline]
+fn folded<const N: usize>(mut octets: [u8; N]) -> [u8; N] {
+    for octet in &mut octets {
+        *octet |= u8::from(octet.is_ascii_uppercase()) << 5;
+    }
+    octets
 }
 
 /// Multiplies into 128 bits and folds the halves: every bit of the result depends on every bit of the word.
@@ -190,8 +214,12 @@ mod tests {
     #[test]
     fn every_octet_folds_as_ascii_does() {
         for octet in 0..=255u8 {
-            let word = u64::from_le_bytes([octet; 8]);
-            assert_eq!(fold_word(word).to_le_bytes(), [octet.to_ascii_lowercase(); 8], "octet {octet}");
+            assert_eq!(folded([octet; 8]), [octet.to_ascii_lowercase(); 8], "octet {octet}");
+        }
+        for length in 1..=255 {
+            let (name, mut room) = (vec![b'Q'; length], [0; ROOM]);
+            fold(&name, &mut room);
+            assert_eq!(room[..length], vec![b'q'; length]);
         }
     }
 

@@ -1,12 +1,15 @@
 //! Making a zone of the records of a zone file or a transfer, all of them at once.
 
+use std::hint::black_box;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::change::negative;
 use super::check::{Fault, ZoneFault, check};
 use super::key::{Key, Seed};
 use super::node::Node;
-use super::rrset::{Place, Rrset, RrsetError};
+use super::rrset::{Made, Place, RrsetError};
+use super::trie::Trie;
 use super::{ChangeError, Zone, types};
 use crate::model::Name;
 
@@ -85,11 +88,6 @@ impl Zone {
         }
         loader.finish()
     }
-
-    fn finish_loading(&mut self) {
-        let soa = self.nodes.get(self.apex_hash, self.apex.wire()).and_then(|apex| apex.set(types::SOA));
-        self.negative = soa.map(negative);
-    }
 }
 
 /// Where an entry belongs: entries of one name come together, and those of one type within.
@@ -102,8 +100,23 @@ struct Order {
     index: usize,
 }
 
+/// Entries that are read together before the first of them is loaded.
+const AT_HAND: usize = 64;
+
+/// Reads entries, which in their order stand anywhere in memory, so that the processor waits for all of them at once.
+fn read_ahead(entries: &[Entry], order: &[Order]) {
+    let ends = |octets: &[u8]| octets.first().zip(octets.last()).map_or(0, |(first, last)| first ^ last);
+    let read = |entry: &Entry| ends(entry.name.wire()) ^ ends(&entry.rdata);
+    black_box(order.iter().fold(0, |sum, order| sum ^ read(&entries[order.index])));
+}
+
 struct Loader {
     zone: Zone,
+    key: Key,
+    /// The names that have records, in the order in which the trie has them.
+    nodes: Vec<Arc<Node>>,
+    /// The names above them, each with the number of those that came one after another.
+    above: Vec<(Name, u32)>,
     faults: Vec<Fault>,
     warnings: Vec<(usize, ZoneWarning)>,
 }
@@ -111,12 +124,26 @@ struct Loader {
 impl Loader {
     /// The zone of all entries that can be in it, and what is wrong with the others.
     fn of(apex: &Name, seed: Seed, entries: &[Entry]) -> Self {
-        let mut loader = Self { zone: Zone::empty(apex.clone(), seed), faults: Vec::new(), warnings: Vec::new() };
+        let (zone, key) = (Zone::empty(apex.clone(), seed), Key::default());
+        let (nodes, above, faults, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut loader = Self { zone, key, nodes, above, faults, warnings };
         let order = loader.order(entries);
+        let (mut taken, mut at_hand) = (0, 0);
         for group in order.chunk_by(|one, other| one.place == other.place) {
+            if taken >= at_hand {
+                at_hand = taken + AT_HAND;
+                read_ahead(entries, &order[taken..at_hand.min(order.len())]);
+            }
             loader.names(entries, group);
+            taken += group.len();
         }
-        loader.zone.finish_loading();
+        drop(order);
+        loader.zone.nodes = Trie::of(std::mem::take(&mut loader.nodes));
+        for (name, children) in std::mem::take(&mut loader.above) {
+            loader.key.set(seed, name.wire());
+            loader.zone.count_children(&loader.key, loader.key.labels(), name, children);
+        }
+        loader.zone.follow_soa();
         loader
     }
 
@@ -133,10 +160,15 @@ impl Loader {
     fn order(&mut self, entries: &[Entry]) -> Vec<Order> {
         let mut key = Key::default();
         let mut order = Vec::with_capacity(entries.len());
+        let mut hashed: &[u8] = &[];
         for (index, entry) in entries.iter().enumerate() {
             match self.zone.check_place(&entry.name, entry.rtype) {
                 Ok(()) => {
-                    key.set(self.zone.seed, entry.name.wire());
+                    // The records of a name mostly stand together.
+                    if hashed != entry.name.wire() {
+                        hashed = entry.name.wire();
+                        key.set(self.zone.seed, hashed);
+                    }
                     order.push(Order { place: key.hash().reverse_bits(), rtype: entry.rtype, index });
                 }
                 Err(cause) => self.fault(index, cause),
@@ -173,21 +205,34 @@ impl Loader {
         if let Some(alias) = alias.filter(|_| sets.len() > 1) {
             self.fault(alias.index, ChangeError::BesideAlias(name.clone()));
         }
-        let mut key = Key::default();
-        key.set(self.zone.seed, name.wire());
-        if key.labels() > self.zone.apex_labels && sets.iter().any(|set| set.rtype() == types::NS) {
-            self.zone.cuts.add(key.labels());
+        self.key.set(self.zone.seed, name.wire());
+        let labels = self.key.labels();
+        if labels > self.zone.apex_labels {
+            if sets.iter().any(|set| set.rtype() == types::NS) {
+                self.zone.cuts.add(labels);
+            }
+            self.count_below_parent(labels);
         }
-        self.zone.settle(&key, name, sets);
+        self.zone.count_node(labels, name.wire());
+        self.nodes.push(Node::new(self.key.hash(), name, sets));
     }
 
-    fn set(&mut self, entries: &[Entry], name: &Name, records: &[Order]) -> Result<Rrset, RrsetError> {
+    /// Counts the key's name among those right below its parent.
+    fn count_below_parent(&mut self, labels: usize) {
+        let parent = self.key.suffix(labels - 1).1;
+        match self.above.last_mut() {
+            Some((last, children)) if last.wire() == parent => *children += 1,
+            _ => self.above.extend(Name::from_wire(parent).ok().map(|parent| (parent, 1))),
+        }
+    }
+
+    fn set(&mut self, entries: &[Entry], name: &Name, records: &[Order]) -> Result<Made, RrsetError> {
         let first = records[0].index;
         let records = || records.iter().map(|order| &entries[order.index]);
         let rtype = records().next().map_or(0, |entry| entry.rtype);
         let ttl = records().map(|entry| entry.ttl).min().unwrap_or(0);
         let place = Place { owner: name, apex: &self.zone.apex, seed: self.zone.seed };
-        let set = Rrset::new(place, rtype, ttl, records().map(|entry| entry.rdata.as_ref()))?;
+        let set = Made::new(place, rtype, ttl, records().map(|entry| entry.rdata.as_ref()))?;
         if records().any(|entry| entry.ttl != ttl) {
             self.warnings.push((first, ZoneWarning::DifferentTtls { name: name.clone(), rtype, ttl }));
         }
@@ -200,18 +245,5 @@ impl Loader {
 
     fn fault(&mut self, entry: usize, cause: ChangeError) {
         self.faults.push(Fault { entry: Some(entry), cause: ZoneFault::Record(cause) });
-    }
-}
-
-impl Zone {
-    /// Gives the name these sets, whether it is there already, as an ancestor of another, or not.
-    fn settle(&mut self, key: &Key, name: &Name, sets: Vec<Rrset>) {
-        let Some(node) = self.nodes.get_mut(key.hash(), key.octets()) else {
-            self.plant(key, Node::with_sets(name.clone(), sets));
-            return;
-        };
-        for set in sets {
-            node.replace(set);
-        }
     }
 }

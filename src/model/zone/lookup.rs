@@ -26,9 +26,6 @@ pub const MAX_ALIASES: usize = 16;
 pub struct Answer<'z> {
     /// The zone that speaks.
     pub zone: &'z Zone,
-    /// The aliases on the way, each a set of one record; the first `alias_count` are there.
-    aliases: [Option<&'z Rrset>; MAX_ALIASES],
-    alias_count: usize,
     /// Where the way ends.
     pub end: End<'z>,
     /// Whether the records of the last name come from a wildcard.
@@ -55,67 +52,77 @@ pub enum End<'z> {
     Elsewhere,
 }
 
+/// The aliases on the way to an answer, in order, each a set of one record. The first is the question's name's; each later
+/// one belongs to the target of the one before, and so does whatever is at the end.
+///
+/// Few questions meet any, so they stand apart from the answer, and the room for them is not touched before.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases<'z> {
+    held: Option<[Option<&'z Rrset>; MAX_ALIASES]>,
+}
+
+impl<'z> Aliases<'z> {
+    /// They, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'z Rrset> {
+        self.held.iter().flatten().copied().flatten()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Adds one, when it is not there and there is room; how many there are now.
+    fn add(&mut self, alias: &'z Rrset) -> Option<usize> {
+        let held = self.held.get_or_insert([None; MAX_ALIASES]);
+        let free = held.iter().position(|held| held.is_none_or(|held| std::ptr::eq(held, alias)))?;
+        held[free].replace(alias).is_none().then_some(free + 1)
+    }
+}
+
 /// What one name says.
 enum Step<'z> {
     End(End<'z>, bool),
     Alias(&'z Rrset),
 }
 
-impl<'z> Answer<'z> {
-    /// The aliases on the way, in order. The first is the question's name's; each later one belongs to the target of
-    /// the one before, and so does whatever is at the end.
-    pub fn aliases(&self) -> impl Iterator<Item = &'z Rrset> {
-        self.aliases[..self.alias_count].iter().copied().flatten()
-    }
-
-    /// Whether there was an alias on the way.
-    #[must_use]
-    pub fn has_aliases(&self) -> bool {
-        self.alias_count > 0
-    }
-}
-
 impl Zone {
-    /// The answer to a question for `key`'s name, which is at the apex or below it, and type.
+    /// The answer to a question for `key`'s name, which is at the apex or below it, and type. The aliases on the way are
+    /// added to `aliases`, which are none.
     #[must_use]
-    pub fn answer(&self, key: &Key, qtype: u16) -> Answer<'_> {
-        self.answer_at(key, qtype, self.nodes.get(key.hash(), key.octets()))
+    pub fn answer<'z>(&'z self, key: &Key, qtype: u16, aliases: &mut Aliases<'z>) -> Answer<'z> {
+        self.answer_at(key, qtype, self.nodes.get(key.hash(), key.octets()), aliases)
     }
 
     /// The same, where the node at exactly the name is known.
     #[inline]
-    pub(super) fn answer_at<'z>(&'z self, key: &Key, qtype: u16, node: Option<&'z Arc<Node>>) -> Answer<'z> {
-        let mut answer =
-            Answer { zone: self, aliases: [None; MAX_ALIASES], alias_count: 0, end: End::NoName, synthesized: false };
-        match self.step(key, qtype, node) {
-            Step::End(end, synthesized) => (answer.end, answer.synthesized) = (end, synthesized),
-            Step::Alias(alias) => self.follow(&mut answer, alias, qtype),
-        }
-        answer
+    pub(super) fn answer_at<'z>(
+        &'z self,
+        key: &Key,
+        qtype: u16,
+        node: Option<&'z Arc<Node>>,
+        aliases: &mut Aliases<'z>,
+    ) -> Answer<'z> {
+        let (end, synthesized) = match self.step(key, qtype, node) {
+            Step::End(end, synthesized) => (end, synthesized),
+            Step::Alias(alias) => self.follow(alias, qtype, aliases),
+        };
+        Answer { zone: self, end, synthesized }
     }
 
     #[cold]
-    fn follow<'z>(&'z self, answer: &mut Answer<'z>, first: &'z Rrset, qtype: u16) {
+    fn follow<'z>(&'z self, first: &'z Rrset, qtype: u16, aliases: &mut Aliases<'z>) -> (End<'z>, bool) {
         let mut key = Key::default();
         let mut alias = first;
         loop {
-            answer.aliases[answer.alias_count] = Some(alias);
-            answer.alias_count += 1;
-            let target = alias.targets().first();
-            let (Some(target), true) = (target, answer.alias_count < MAX_ALIASES) else {
-                answer.end = End::Elsewhere;
-                return;
-            };
+            // An alias that is there already closes a loop.
+            let room = aliases.add(alias).is_some_and(|count| count < MAX_ALIASES);
+            let Some(target) = alias.targets().first().filter(|_| room) else { return (End::Elsewhere, false) };
             key.set(self.seed, target.name().wire());
             match self.step(&key, qtype, self.nodes.get(key.hash(), key.octets())) {
-                Step::End(end, synthesized) => {
-                    (answer.end, answer.synthesized) = (end, synthesized);
-                    return;
-                }
-                Step::Alias(next) if answer.aliases().any(|held| std::ptr::eq(held, next)) => {
-                    answer.end = End::Elsewhere;
-                    return;
-                }
+                Step::End(end, synthesized) => return (end, synthesized),
                 Step::Alias(next) => alias = next,
             }
         }
@@ -179,7 +186,7 @@ impl Zone {
     }
 
     fn below_encloser<'z>(&'z self, encloser: &Node, key: &Key, labels: usize, qtype: u16) -> Step<'z> {
-        let octets = encloser.name().wire();
+        let octets = encloser.wire();
         let mut wildcard = [0; 257];
         wildcard[..2].copy_from_slice(b"\x01*");
         wildcard[2..octets.len() + 2].copy_from_slice(octets);
@@ -189,10 +196,11 @@ impl Zone {
         }
     }
 
-    /// The records of `rtype` at a target, for the additional section: also glue below a cut, never from a wildcard.
+    /// What stands at a target, for the additional section: also glue below a cut, never from a wildcard.
     #[must_use]
-    pub fn additional(&self, target: &Target, rtype: u16) -> Option<&Rrset> {
-        self.nodes.get(target.hash(), target.name().wire())?.set(rtype)
+    #[inline]
+    pub fn additional(&self, target: &Target) -> Option<&Node> {
+        self.nodes.get(target.hash(), target.name().wire()).map(AsRef::as_ref)
     }
 }
 
@@ -207,7 +215,7 @@ fn pick(node: &Node, qtype: u16, synthesized: bool) -> Step<'_> {
         return if qtype == types::ANY { Step::End(End::Data(alias), synthesized) } else { Step::Alias(alias) };
     }
     // RFC 8482 §4.1: one of the sets stands for all.
-    match node.sets().first() {
+    match node.sets().next() {
         Some(set) if qtype == types::ANY => Step::End(End::Data(set), synthesized),
         Some(_) | None => Step::End(End::NoData, synthesized),
     }

@@ -36,11 +36,13 @@ pub use check::{Fault, ZoneFault};
 pub use journal::Journal;
 pub use key::{Key, Seed};
 pub use load::{Entry, Loaded, ZoneWarning};
-pub use lookup::{Answer, End, MAX_ALIASES};
+pub use lookup::{Aliases, Answer, End, MAX_ALIASES};
 pub use node::Node;
 pub use rrset::{Rrset, RrsetError};
 pub use update::{Change, Delta, DeltaError, Prerequisite, Update, UpdateError, Updated};
 pub use zones::Zones;
+
+use std::sync::Arc;
 
 use crate::model::Name;
 use depths::Depths;
@@ -55,7 +57,7 @@ pub struct Zone {
     apex_hash: u64,
     nodes: Trie<Node>,
     /// The SOA record with the TTL of negative answers (RFC 2308 §5); absent only while a zone is being built.
-    negative: Option<Rrset>,
+    negative: Option<Arc<Rrset>>,
     /// Zone cuts by the number of labels of their names.
     cuts: Depths,
     /// Nodes by the number of labels of their names: no search goes deeper.
@@ -107,13 +109,13 @@ impl Zone {
     /// (RFC 2308 §5).
     #[must_use]
     pub fn negative(&self) -> Option<&Rrset> {
-        self.negative.as_ref()
+        self.negative.as_deref()
     }
 
     /// The serial number in the SOA record; 0 while there is none.
     #[must_use]
     pub fn serial(&self) -> u32 {
-        self.negative.as_ref().and_then(Rrset::soa_serial).unwrap_or(0)
+        self.negative().and_then(Rrset::soa_serial).unwrap_or(0)
     }
 
     /// A number that tells this zone from the others of one [`Zones`], whatever version of it.
@@ -150,7 +152,11 @@ impl Zone {
 }
 
 impl Named for Zone {
-    fn name(&self) -> &Name {
-        &self.apex
+    fn hash(&self) -> u64 {
+        self.apex_hash
+    }
+
+    fn wire(&self) -> &[u8] {
+        self.apex.wire()
     }
 }

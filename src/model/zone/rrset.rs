@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub const QUESTION_NAME: u16 = 12;
 
 /// Octets of a record before its data: owner pointer, type, class, TTL, length.
 const FIXED: usize = 12;
+/// Where among those the TTL stands.
+const TTL: usize = 6;
 
 /// An RRset larger than this fits in no message beside a question and an OPT record.
 pub const MAX_OCTETS: usize = 65_535 - 512;
@@ -28,19 +31,52 @@ pub const MAX_OCTETS: usize = 65_535 - 512;
 const CLASS_IN: [u8; 2] = [0, 1];
 
 /// All records of one name and one type (RFC 2181 §5).
-#[derive(Clone)]
-pub struct Rrset {
-    rtype: u16,
-    count: u16,
-    ttl: u32,
-    /// Octets of each record where there are no extras.
-    stride: u16,
-    /// The question name's length for which the pointers in `block` hold.
-    owner_octets: u8,
-    block: Box<[u8]>,
+///
+/// What is known of the records and the records themselves are one piece of memory: `B` is an array while a set is being
+/// made, whose length its owner forgets.
+pub struct Rrset<B: ?Sized = [u8]> {
+    head: Head,
+    /// The records; behind them whatever the owner of the set keeps there.
+    room: B,
+}
+
+/// What is known of a set's records. They are none in the place of a set that is not there.
+#[derive(Clone, Default)]
+pub(super) struct Head {
     /// None when all records are of one length, point nowhere and name nothing, as addresses do.
     extras: Option<Box<Extras>>,
+    rtype: u16,
+    count: u16,
+    /// Octets of all records.
+    octets: u16,
+    /// Octets of each record where there are no extras.
+    stride: u16,
+    /// The question name's length for which the pointers among the octets hold.
+    owner_octets: u8,
 }
+
+/// A set that has been made, and has no place yet.
+pub(super) struct Made {
+    head: Head,
+    block: Vec<u8>,
+}
+
+/// Calls `$make::<N>($arguments)` with an array's length N of at least `$octets`, of few different ones: what a small block
+/// of the allocator has room for, so that nothing is wasted, and powers of two from there on.
+macro_rules! roomy {
+    ($octets:expr, $make:ident($($argument:expr),*)) => {
+        roomy!(@ $octets, $make($($argument),*),
+            8 24 40 56 72 88 104 120 136 152 168 184 200 216 232 248 264 328 392 520 776 1032 1544 2056 3080 4104
+            8200 16392 32776 65544)
+    };
+    (@ $octets:expr, $make:ident $arguments:tt, $($room:literal)*) => {
+        match $octets {
+            $(0..=$room => $make::<$room> $arguments,)*
+            octets => unreachable!("no name and no set have {octets} octets"),
+        }
+    };
+}
+pub(super) use roomy;
 
 /// What an RRset needs beyond its octets when it holds names or records of different lengths.
 #[derive(Clone, Default)]
@@ -99,7 +135,7 @@ pub(super) struct Place<'a> {
     pub(super) seed: Seed,
 }
 
-impl Rrset {
+impl Made {
     /// A set of the records with these data, in uncompressed wire form; equal ones count once.
     ///
     /// # Errors
@@ -129,44 +165,118 @@ impl Rrset {
         builder.finish()
     }
 
+    pub(super) fn rtype(&self) -> u16 {
+        self.head.rtype
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        self.head.count
+    }
+
+    /// What is known, and the octets.
+    pub(super) fn into_parts(self) -> (Head, Vec<u8>) {
+        (self.head, self.block)
+    }
+
+    /// The set in memory of its own.
+    pub(super) fn alone(self) -> Arc<Rrset> {
+        placed(self.head, &self.block)
+    }
+}
+
+fn placed(head: Head, block: &[u8]) -> Arc<Rrset> {
+    fn place<const N: usize>(head: Head, block: &[u8]) -> Arc<Rrset> {
+        Arc::new(Rrset::with_room::<N>(head, [block, &[]]))
+    }
+    roomy!(block.len(), place(head, block))
+}
+
+impl Head {
+    /// For a name without records.
+    pub(super) fn empty(owner: &[u8]) -> Self {
+        Self { owner_octets: owner.len() as u8, ..Self::default() }
+    }
+}
+
+impl Rrset {
+    /// The records and what is to stand behind them, which together have no more than `N` octets.
+    pub(super) fn with_room<const N: usize>(head: Head, parts: [&[u8]; 2]) -> Rrset<[u8; N]> {
+        let mut room = [0; N];
+        room[..parts[0].len()].copy_from_slice(parts[0]);
+        room[parts[0].len()..][..parts[1].len()].copy_from_slice(parts[1]);
+        Rrset { head, room }
+    }
+
+    /// What is known of the records.
+    pub(super) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The records as they stand in an answer.
+    #[inline]
+    pub(super) fn block(&self) -> &[u8] {
+        &self.room[..usize::from(self.head.octets)]
+    }
+
+    /// As many octets behind the records as the owner's name has.
+    #[inline]
+    pub(super) fn owner_behind(&self) -> &[u8] {
+        let start = usize::from(self.head.octets);
+        &self.room[start..start + usize::from(self.head.owner_octets)]
+    }
+
+    /// The set in memory of its own.
+    pub(super) fn alone(&self) -> Arc<Self> {
+        placed(self.head.clone(), self.block())
+    }
+
     /// The records' type.
     #[must_use]
     #[inline]
     pub fn rtype(&self) -> u16 {
-        self.rtype
+        self.head.rtype
     }
 
     /// The records' time to live in seconds.
     #[must_use]
     pub fn ttl(&self) -> u32 {
-        self.ttl
+        self.block().get(TTL..).and_then(<[u8]>::first_chunk).copied().map_or(0, u32::from_be_bytes)
     }
 
     /// How many records there are, at least one.
     #[must_use]
     #[inline]
     pub fn count(&self) -> u16 {
-        self.count
+        self.head.count
     }
 
     /// How many octets the records take in an answer.
     #[must_use]
     #[inline]
     pub fn octets(&self) -> usize {
-        self.block.len()
+        usize::from(self.head.octets)
     }
 
-    /// Reads the block's first octet and its last, to have it at hand.
+    /// Reads an octet of each line of the cache that the set takes, to have it at hand.
     #[inline]
     pub(super) fn touch(&self) -> usize {
-        usize::from(self.block.first().copied().unwrap_or(0) ^ self.block.last().copied().unwrap_or(0))
+        const LINE: usize = 64;
+        // However long the set is, the rest comes while these are being copied.
+        const FEW: usize = 3;
+        self.room.iter().step_by(LINE).take(FEW).chain(self.room.last()).fold(0, |sum, octet| sum ^ usize::from(*octet))
+    }
+
+    /// Whether all records are of one length, point nowhere and name nothing.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.head.extras.is_none()
     }
 
     /// The names an answer with this set brings records for.
     #[must_use]
     #[inline]
     pub fn targets(&self) -> &[Target] {
-        self.extras.as_ref().map_or(&[], |extras| &extras.targets)
+        self.head.extras.as_ref().map_or(&[], |extras| &extras.targets)
     }
 
     /// Writes the records into `out`, which has exactly [`Rrset::octets`], beginning with the record `turn` falls on.
@@ -175,7 +285,7 @@ impl Rrset {
     #[inline]
     pub fn write(&self, out: &mut [u8], owner: u16, asked: usize, turn: u32) {
         let split = self.split(turn);
-        let (head, tail) = self.block.split_at(split);
+        let (head, tail) = self.block().split_at(split);
         let Some((first, rest)) = out.split_at_mut_checked(tail.len()) else { return };
         if rest.len() != head.len() {
             return;
@@ -185,7 +295,7 @@ impl Rrset {
         if owner != (0xC000 | QUESTION_NAME) {
             self.point_owners(out, split, owner);
         }
-        if asked != usize::from(self.owner_octets) {
+        if asked != usize::from(self.head.owner_octets) {
             self.point_apexes(out, split, asked);
         }
     }
@@ -200,39 +310,37 @@ impl Rrset {
     /// The octet at which the record that `turn` falls on begins.
     #[inline]
     fn split(&self, turn: u32) -> usize {
-        if self.count <= 1 {
-            return 0;
-        }
         // The high half of a product: even over the records, and no division.
-        let record = ((u64::from(turn) * u64::from(self.count)) >> 32) as usize;
+        let record = ((u64::from(turn) * u64::from(self.head.count)) >> 32) as usize;
         self.start(record)
     }
 
     #[inline]
     fn start(&self, record: usize) -> usize {
-        match &self.extras {
+        match &self.head.extras {
             Some(extras) => extras.starts.get(record).copied().map_or(0, usize::from),
-            None => usize::from(self.stride) * record,
+            None => usize::from(self.head.stride) * record,
         }
     }
 
     fn turned(&self, at: usize, split: usize) -> usize {
-        if at >= split { at - split } else { at + self.block.len() - split }
+        if at >= split { at - split } else { at + self.octets() - split }
     }
 
     fn point_owners(&self, out: &mut [u8], split: usize, owner: u16) {
-        for record in 0..usize::from(self.count) {
+        for record in 0..usize::from(self.head.count) {
             let at = self.turned(self.start(record), split);
             out[at..at + 2].copy_from_slice(&owner.to_be_bytes());
         }
     }
 
     fn point_apexes(&self, out: &mut [u8], split: usize, asked: usize) {
-        let Some(extras) = &self.extras else { return };
+        let Some(extras) = &self.head.extras else { return };
+        let block = self.block();
         for &pointer in &extras.pointers {
             let from = usize::from(pointer);
-            let stored = u16::from_be_bytes([self.block[from], self.block[from + 1]]);
-            let value = stored.wrapping_add(asked as u16).wrapping_sub(u16::from(self.owner_octets));
+            let stored = u16::from_be_bytes([block[from], block[from + 1]]);
+            let value = stored.wrapping_add(asked as u16).wrapping_sub(u16::from(self.head.owner_octets));
             let at = self.turned(from, split);
             out[at..at + 2].copy_from_slice(&value.to_be_bytes());
         }
@@ -240,9 +348,10 @@ impl Rrset {
 
     /// The data of the records in uncompressed wire form; `apex` is that of the zone the set is in.
     pub fn rdatas<'s>(&'s self, apex: &'s Name) -> impl Iterator<Item = Vec<u8>> + 's {
-        (0..usize::from(self.count)).map(move |record| {
+        let count = usize::from(self.head.count);
+        (0..count).map(move |record| {
             let start = self.start(record) + FIXED;
-            let end = if record + 1 == usize::from(self.count) { self.block.len() } else { self.start(record + 1) };
+            let end = if record + 1 == count { self.octets() } else { self.start(record + 1) };
             self.expand(start, end, apex)
         })
     }
@@ -250,13 +359,14 @@ impl Rrset {
     fn expand(&self, start: usize, end: usize, apex: &Name) -> Vec<u8> {
         let mut rdata = Vec::with_capacity(end - start + apex.wire().len());
         let mut at = start;
-        let pointers = self.extras.as_ref().map_or(&[][..], |extras| &extras.pointers);
+        let block = self.block();
+        let pointers = self.head.extras.as_ref().map_or(&[][..], |extras| &extras.pointers);
         for pointer in pointers.iter().map(|&pointer| usize::from(pointer)).filter(|at| (start..end).contains(at)) {
-            rdata.extend_from_slice(&self.block[at..pointer]);
+            rdata.extend_from_slice(&block[at..pointer]);
             rdata.extend_from_slice(apex.wire());
             at = pointer + 2;
         }
-        rdata.extend_from_slice(&self.block[at..end]);
+        rdata.extend_from_slice(&block[at..end]);
         rdata
     }
 
@@ -274,29 +384,28 @@ impl Rrset {
 
     /// The field that begins so many octets before the end.
     fn soa_field(&self, from_end: usize) -> Option<u32> {
-        if self.rtype != types::SOA {
+        if self.head.rtype != types::SOA {
             return None;
         }
-        let start = self.block.len().checked_sub(from_end)?;
-        self.block[start..].first_chunk().map(|octets| u32::from_be_bytes(*octets))
+        let block = self.block();
+        block[block.len().checked_sub(from_end)?..].first_chunk().map(|octets| u32::from_be_bytes(*octets))
     }
 
     /// The same records with another TTL, in seconds.
     #[must_use]
-    pub(super) fn with_ttl(&self, ttl: u32) -> Self {
-        let mut set = self.clone();
-        set.ttl = ttl;
-        for record in 0..usize::from(set.count) {
-            let at = set.start(record) + 6;
-            set.block[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+    pub(super) fn with_ttl(&self, ttl: u32) -> Arc<Self> {
+        let mut block = self.block().to_vec();
+        for record in 0..usize::from(self.head.count) {
+            let at = self.start(record) + TTL;
+            block[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
         }
-        set
+        placed(self.head.clone(), &block)
     }
 }
 
 impl fmt::Debug for Rrset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} x TYPE{} ttl {}", self.count, self.rtype, self.ttl)
+        write!(f, "{} x TYPE{} ttl {}", self.count(), self.rtype(), self.ttl())
     }
 }
 
@@ -376,7 +485,7 @@ impl Builder<'_> {
         self.extras.targets.push(Target { hash: key.hash(), name, at });
     }
 
-    fn finish(mut self) -> Result<Rrset, RrsetError> {
+    fn finish(mut self) -> Result<Made, RrsetError> {
         let count = self.extras.starts.len();
         match (count, self.rtype) {
             (0, _) => return Err(RrsetError::Empty),
@@ -394,15 +503,15 @@ impl Builder<'_> {
             && self.extras.starts.iter().enumerate().all(|(record, &start)| usize::from(start) == record * stride);
         let plain = even && self.extras.pointers.is_empty() && self.extras.targets.is_empty();
         self.extras.starts.shrink_to_fit();
-        Ok(Rrset {
+        let head = Head {
+            extras: (!plain).then(|| Box::new(self.extras)),
             rtype: self.rtype,
             count: count as u16,
-            ttl: self.ttl,
+            octets: self.block.len() as u16,
             stride: stride as u16,
             owner_octets: self.place.owner.wire().len() as u8,
-            block: self.block.into(),
-            extras: (!plain).then(|| Box::new(self.extras)),
-        })
+        };
+        Ok(Made { head, block: self.block })
     }
 }
 

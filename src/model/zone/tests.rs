@@ -64,9 +64,10 @@ fn key(at: &Name) -> Key {
 
 /// The answer in words: aliases by their targets, then how it ends.
 fn told(zone: &Zone, at: &str, qtype: u16) -> String {
-    let answer = zone.answer(&key(&owner(at)), qtype);
-    let mut words: Vec<String> = answer
-        .aliases()
+    let mut aliases = Aliases::default();
+    let answer = zone.answer(&key(&owner(at)), qtype, &mut aliases);
+    let mut words: Vec<String> = aliases
+        .iter()
         .map(|alias| format!("-> {}", alias.targets().first().map_or("out".into(), |target| target.name().to_string())))
         .collect();
     words.push(match answer.end {

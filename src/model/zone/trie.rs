@@ -4,14 +4,13 @@
 //! octets each, whatever the size of the map; where nobody shares them they are changed in place. One hop per
 //! branch: a branch's bitmap stands with its parent's pointer to it.
 //!
-//! Invariants: a slot's index among its branch's slots is the number of lower bits set in the bitmap; below the
-//! root no branch holds a single leaf; equal names have equal hashes; branches past the hash's last bit are lists.
+//! Invariants: a slot's index among its branch's slots is the number of lower bits set in the bitmap; no branch holds a
+//! single leaf and nothing else; equal names have equal hashes; branches past the hash's last bit are lists.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::key::same_name;
-use crate::model::Name;
 
 /// Bits of the hash that one branch decides.
 const STEP: u32 = 6;
@@ -19,145 +18,126 @@ const BITS: u32 = u64::BITS;
 
 /// What a trie holds has a name.
 pub(super) trait Named {
-    fn name(&self) -> &Name;
+    /// The name's hash.
+    fn hash(&self) -> u64;
+    /// The name's uncompressed wire form.
+    fn wire(&self) -> &[u8];
 }
 
 /// The map. Names compare without case.
-pub(super) struct Trie<T> {
-    root: Branch<T>,
+pub(super) struct Trie<T: ?Sized> {
+    root: Option<Slot<T>>,
     len: usize,
 }
 
-struct Branch<T> {
+struct Branch<T: ?Sized> {
+    /// The slots that there are; none of them in a list of names with equal hashes.
     bitmap: u64,
     slots: Arc<[Slot<T>]>,
 }
 
-enum Slot<T> {
-    Leaf { hash: u64, item: Arc<T> },
+enum Slot<T: ?Sized> {
+    Leaf(Arc<T>),
     Branch(Branch<T>),
 }
 
-impl<T> Clone for Trie<T> {
+impl<T: ?Sized> Clone for Trie<T> {
     fn clone(&self) -> Self {
         Self { root: self.root.clone(), len: self.len }
     }
 }
 
-impl<T> Clone for Branch<T> {
+impl<T: ?Sized> Clone for Branch<T> {
     fn clone(&self) -> Self {
         Self { bitmap: self.bitmap, slots: Arc::clone(&self.slots) }
     }
 }
 
-impl<T> Clone for Slot<T> {
+impl<T: ?Sized> Clone for Slot<T> {
     fn clone(&self) -> Self {
         match self {
-            Self::Leaf { hash, item } => Self::Leaf { hash: *hash, item: Arc::clone(item) },
+            Self::Leaf(item) => Self::Leaf(Arc::clone(item)),
             Self::Branch(branch) => Self::Branch(branch.clone()),
         }
     }
 }
 
-impl<T> Default for Trie<T> {
+impl<T: ?Sized> Default for Trie<T> {
     fn default() -> Self {
-        Self { root: Branch::default(), len: 0 }
+        Self { root: None, len: 0 }
     }
 }
 
-impl<T> Default for Branch<T> {
-    fn default() -> Self {
-        Self { bitmap: 0, slots: Arc::new([]) }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Trie<T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Trie<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-impl<T> Trie<T> {
+impl<T: ?Sized> Trie<T> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// All values as they are shared, in no meaningful order.
     pub(super) fn shared(&self) -> impl Iterator<Item = &Arc<T>> {
-        Shared { stack: vec![self.root.slots.iter()] }
+        Shared { stack: vec![self.root.as_slice().iter()] }
     }
 
     /// All values, in no meaningful order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.shared().map(AsRef::as_ref)
     }
-}
 
-impl<T> Trie<T> {
     /// The beginning of the way to the name with this hash.
     #[inline]
     pub(super) fn walk(&self, hash: u64) -> Walk<'_, T> {
-        Walk { hash, shift: 0, at: At::Branch(&self.root) }
+        Walk { rest: hash, at: self.root.as_ref() }
     }
 }
 
 /// The way to one name, a step at a time; the name itself is not compared.
-#[derive(Debug)]
-pub(super) struct Walk<'t, T> {
-    hash: u64,
-    shift: u32,
-    at: At<'t, T>,
+pub(super) struct Walk<'t, T: ?Sized> {
+    /// The bits of the hash that are still to be looked at.
+    rest: u64,
+    at: Option<&'t Slot<T>>,
 }
 
-enum At<'t, T> {
-    Branch(&'t Branch<T>),
-    End(Option<&'t Arc<T>>),
-}
-
-impl<T> Clone for Walk<'_, T> {
+impl<T: ?Sized> Clone for Walk<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Walk<'_, T> {}
+impl<T: ?Sized> Copy for Walk<'_, T> {}
 
-impl<T> Clone for At<'_, T> {
-    fn clone(&self) -> Self {
-        *self
+impl<'t, T: ?Sized> Walk<'t, T> {
+    /// A way that leads to nothing.
+    pub(super) const fn ended() -> Self {
+        Self { rest: 0, at: None }
     }
-}
 
-impl<T> Copy for At<'_, T> {}
-
-impl<T> fmt::Debug for At<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Self::Branch(_)) { "Branch" } else { "End" })
+    /// Goes on over full branches: the upper ones of a large trie are, and all questions find them in the cache.
+    #[inline]
+    pub(super) fn hurry(&mut self) {
+        while let Some(Slot::Branch(branch)) = self.at
+            && branch.bitmap == u64::MAX
+        {
+            self.at = branch.slots.get((self.rest & 63) as usize);
+            self.rest >>= STEP;
+        }
     }
-}
 
-impl<'t, T> Walk<'t, T> {
     /// Goes on by one branch; false when the way had ended before.
     #[inline]
     pub(super) fn step(&mut self) -> bool {
-        let At::Branch(branch) = self.at else { return false };
-        if self.shift >= BITS {
-            // A list of names with equal hashes.
+        let Some(Slot::Branch(branch)) = self.at else { return false };
+        if branch.bitmap == 0 {
             return false;
         }
-        let slot = branch.index(self.hash, self.shift).ok();
-        self.shift += STEP;
-        self.at = match slot.map(|index| &branch.slots[index]) {
-            Some(Slot::Branch(below)) => At::Branch(below),
-            Some(Slot::Leaf { hash, item }) => At::End((*hash == self.hash).then_some(item)),
-            None => At::End(None),
-        };
+        self.at = branch.slot(self.rest);
+        self.rest >>= STEP;
         true
-    }
-
-    /// A way that leads to nothing.
-    pub(super) const fn ended() -> Self {
-        Self { hash: 0, shift: 0, at: At::End(None) }
     }
 
     /// Goes to the end, and gives what stands there if that is its name.
@@ -166,97 +146,116 @@ impl<'t, T> Walk<'t, T> {
     where
         T: Named,
     {
-        while self.shift < BITS && self.step() {}
-        match self.at {
-            At::End(item) => item.filter(|item| is_named(item.as_ref(), octets)),
-            At::Branch(list) => list.leaves().find(|item| is_named(item.as_ref(), octets)),
+        while self.step() {}
+        match self.at? {
+            Slot::Leaf(item) => is_named(item.as_ref(), octets).then_some(item),
+            Slot::Branch(list) => list.leaves().find(|item| is_named(item.as_ref(), octets)),
         }
     }
 
-    /// What stands at the end, once it is reached and there is something with the hash.
+    /// What stands at the end, once it is reached; it may have another name.
     #[inline]
     pub(super) fn item(&self) -> Option<&'t Arc<T>> {
-        match self.at {
-            At::End(item) => item,
-            At::Branch(_) => None,
+        match self.at? {
+            Slot::Leaf(item) => Some(item),
+            Slot::Branch(_) => None,
         }
     }
 }
 
-impl<T: Named> Trie<T> {
+impl<T: ?Sized + Named> Trie<T> {
+    /// A map of all these at once, which have different names and come in the order of their hashes with the bits the other
+    /// way round: so branches, which look at the low bits first, are made one after another and once each.
+    pub(super) fn of(items: Vec<Arc<T>>) -> Self {
+        let hashes: Vec<u64> = items.iter().map(|item| item.hash()).collect();
+        debug_assert!(hashes.is_sorted_by_key(|hash| hash.reverse_bits()), "branches are made once each");
+        let len = items.len();
+        let root = (len > 0).then(|| Slot::of(&hashes, &mut items.into_iter(), 0)).flatten();
+        Self { root, len }
+    }
+
     /// The value at the name with this hash and these octets, which may be of either case.
     #[inline]
     pub(super) fn get(&self, hash: u64, octets: &[u8]) -> Option<&Arc<T>> {
-        let mut branch = &self.root;
-        let mut shift = 0;
-        while shift < BITS {
-            match &branch.slots[branch.index(hash, shift).ok()?] {
-                Slot::Leaf { hash: at, item } => {
-                    return (*at == hash && is_named(item.as_ref(), octets)).then_some(item);
-                }
-                Slot::Branch(below) => branch = below,
-            }
-            shift += STEP;
-        }
-        branch.leaves().find(|item| is_named(item.as_ref(), octets))
+        let mut walk = self.walk(hash);
+        walk.hurry();
+        walk.finish(octets)
     }
 
-    /// The value at the name with this hash and these octets, for changing it; what others share is copied first.
-    pub(super) fn get_mut(&mut self, hash: u64, octets: &[u8]) -> Option<&mut T>
-    where
-        T: Clone,
-    {
+    /// The place of the value at the name with this hash and these octets, for putting another there of the same name; what
+    /// others share of the way is copied first.
+    pub(super) fn get_mut(&mut self, hash: u64, octets: &[u8]) -> Option<&mut Arc<T>> {
         // Asked first, so that a miss copies nothing.
         self.get(hash, octets)?;
-        let mut branch = &mut self.root;
+        let mut slot = self.root.as_mut()?;
         let mut shift = 0;
-        while shift < BITS {
-            let index = branch.index(hash, shift).ok()?;
-            match &mut Arc::make_mut(&mut branch.slots)[index] {
-                Slot::Leaf { item, .. } => return Some(Arc::make_mut(item)),
-                Slot::Branch(below) => branch = below,
-            }
+        loop {
+            let branch = match slot {
+                Slot::Leaf(item) => return Some(item),
+                Slot::Branch(branch) => branch,
+            };
+            let index = branch.find(hash, shift, octets)?;
+            slot = &mut Arc::make_mut(&mut branch.slots)[index];
             shift += STEP;
         }
-        Arc::make_mut(&mut branch.slots).iter_mut().find_map(|slot| match slot {
-            Slot::Leaf { item, .. } if is_named(item.as_ref(), octets) => Some(Arc::make_mut(item)),
-            Slot::Leaf { .. } | Slot::Branch(_) => None,
-        })
     }
 
     /// Puts `item` at its name; gives what stood there.
-    pub(super) fn insert(&mut self, hash: u64, item: Arc<T>) -> Option<Arc<T>> {
-        let replaced = self.root.insert(0, hash, item);
+    pub(super) fn insert(&mut self, item: Arc<T>) -> Option<Arc<T>> {
+        let replaced = match &mut self.root {
+            Some(root) => root.insert(0, item),
+            None => {
+                self.root = Some(Slot::Leaf(item));
+                None
+            }
+        };
         self.len += usize::from(replaced.is_none());
         replaced
     }
 
     /// Takes away the value at the name with this hash and these octets.
     pub(super) fn remove(&mut self, hash: u64, octets: &[u8]) -> Option<Arc<T>> {
-        self.get(hash, octets)?;
-        let removed = self.root.remove(0, hash, octets)?;
+        let found = Arc::clone(self.get(hash, octets)?);
         self.len -= 1;
-        Some(removed)
+        match &mut self.root {
+            Some(Slot::Branch(root)) => root.remove(0, hash, octets),
+            Some(Slot::Leaf(_)) | None => self.root = None,
+        }
+        if let Some(Slot::Branch(root)) = &self.root
+            && let [only] = root.slots.as_ref()
+            && let Slot::Leaf(_) = only
+        {
+            self.root = Some(only.clone());
+        }
+        Some(found)
     }
 }
 
 #[inline]
-fn is_named<T: Named>(item: &T, octets: &[u8]) -> bool {
-    same_name(item.name().wire(), octets)
+fn is_named<T: ?Sized + Named>(item: &T, octets: &[u8]) -> bool {
+    same_name(item.wire(), octets)
 }
 
-impl<T> Branch<T> {
-    /// Where the slot for `hash` is, or where it would be.
+impl<T: ?Sized> Branch<T> {
+    /// The slot for the hash whose lowest bits are `rest`.
     #[inline]
-    fn index(&self, hash: u64, shift: u32) -> Result<usize, usize> {
-        let bit = bit(hash, shift);
-        let index = (self.bitmap & (bit - 1)).count_ones() as usize;
-        if self.bitmap & bit == 0 { Err(index) } else { Ok(index) }
+    fn slot(&self, rest: u64) -> Option<&Slot<T>> {
+        let digit = rest & 63;
+        if self.bitmap >> digit & 1 == 0 {
+            return None;
+        }
+        self.slots.get(self.index(digit))
+    }
+
+    /// How many slots stand before this one.
+    #[inline]
+    fn index(&self, digit: u64) -> usize {
+        (self.bitmap & ((1 << digit) - 1)).count_ones() as usize
     }
 
     fn leaves(&self) -> impl Iterator<Item = &Arc<T>> + use<'_, T> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Leaf { item, .. } => Some(item),
+            Slot::Leaf(item) => Some(item),
             Slot::Branch(_) => None,
         })
     }
@@ -272,91 +271,112 @@ impl<T> Branch<T> {
     }
 }
 
-impl<T: Named> Branch<T> {
-    fn insert(&mut self, shift: u32, hash: u64, item: Arc<T>) -> Option<Arc<T>> {
+impl<T: ?Sized + Named> Slot<T> {
+    /// Takes as many items as there are hashes, all of which are equal below `shift`.
+    fn of(hashes: &[u64], items: &mut impl Iterator<Item = Arc<T>>, shift: u32) -> Option<Self> {
+        if hashes.len() == 1 {
+            return items.next().map(Self::Leaf);
+        }
         if shift >= BITS {
-            return self.insert_in_list(hash, item);
+            let slots = items.take(hashes.len()).map(Self::Leaf).collect();
+            return Some(Self::Branch(Branch { bitmap: 0, slots }));
         }
-        let index = match self.index(hash, shift) {
-            Ok(index) => index,
-            Err(index) => {
-                self.bitmap |= bit(hash, shift);
-                self.put(index, Slot::Leaf { hash, item });
-                return None;
-            }
-        };
-        let slot = &mut Arc::make_mut(&mut self.slots)[index];
-        match slot {
-            Slot::Branch(below) => below.insert(shift + STEP, hash, item),
-            Slot::Leaf { hash: at, item: held } if *at == hash && is_named(held.as_ref(), item.name().wire()) => {
-                Some(std::mem::replace(held, item))
-            }
-            Slot::Leaf { hash: at, item: held } => {
-                let mut below = Self::default();
-                below.insert(shift + STEP, *at, Arc::clone(held));
-                below.insert(shift + STEP, hash, item);
-                *slot = Slot::Branch(below);
-                None
-            }
-        }
+        let groups = hashes.chunk_by(|one, other| digit(*one, shift) == digit(*other, shift));
+        let mut slots: Vec<(u64, Self)> =
+            groups.filter_map(|group| Some((digit(group[0], shift), Self::of(group, items, shift + STEP)?))).collect();
+        slots.sort_unstable_by_key(|(digit, _)| *digit);
+        let bitmap = slots.iter().fold(0, |bitmap, (digit, _)| bitmap | 1 << digit);
+        Some(Self::Branch(Branch { bitmap, slots: slots.into_iter().map(|(_, slot)| slot).collect() }))
     }
 
-    fn insert_in_list(&mut self, hash: u64, item: Arc<T>) -> Option<Arc<T>> {
-        for slot in Arc::make_mut(&mut self.slots) {
-            if let Slot::Leaf { item: held, .. } = slot
-                && is_named(held.as_ref(), item.name().wire())
-            {
-                return Some(std::mem::replace(held, item));
+    fn insert(&mut self, shift: u32, item: Arc<T>) -> Option<Arc<T>> {
+        match self {
+            Self::Leaf(held) if is_named(held.as_ref(), item.wire()) => Some(std::mem::replace(held, item)),
+            Self::Leaf(held) => {
+                *self = Self::Branch(Branch::of_two(shift, Arc::clone(held), item));
+                None
             }
+            Self::Branch(branch) => branch.insert(shift, item),
         }
-        self.put(self.slots.len(), Slot::Leaf { hash, item });
+    }
+}
+
+impl<T: ?Sized + Named> Branch<T> {
+    fn of_two(shift: u32, one: Arc<T>, other: Arc<T>) -> Self {
+        if shift >= BITS {
+            return Self { bitmap: 0, slots: [one, other].map(Slot::Leaf).into() };
+        }
+        let (at, other_at) = (digit(one.hash(), shift), digit(other.hash(), shift));
+        let bitmap = 1 << at | 1 << other_at;
+        let slots = if at == other_at {
+            Arc::from([Slot::Branch(Self::of_two(shift + STEP, one, other))])
+        } else {
+            Arc::from(if at < other_at { [one, other] } else { [other, one] }.map(Slot::Leaf))
+        };
+        Self { bitmap, slots }
+    }
+
+    /// Where the slot is that leads to the name.
+    fn find(&self, hash: u64, shift: u32, octets: &[u8]) -> Option<usize> {
+        if shift >= BITS {
+            return self.leaves().position(|item| is_named(item.as_ref(), octets));
+        }
+        let digit = digit(hash, shift);
+        (self.bitmap >> digit & 1 == 1).then(|| self.index(digit))
+    }
+
+    fn insert(&mut self, shift: u32, item: Arc<T>) -> Option<Arc<T>> {
+        if let Some(index) = self.find(item.hash(), shift, item.wire()) {
+            return Arc::make_mut(&mut self.slots)[index].insert(shift + STEP, item);
+        }
+        if shift >= BITS {
+            self.put(self.slots.len(), Slot::Leaf(item));
+        } else {
+            let digit = digit(item.hash(), shift);
+            self.put(self.index(digit), Slot::Leaf(item));
+            self.bitmap |= 1 << digit;
+        }
         None
     }
 
-    fn remove(&mut self, shift: u32, hash: u64, octets: &[u8]) -> Option<Arc<T>> {
-        let index = if shift >= BITS {
-            self.leaves().position(|item| is_named(item.as_ref(), octets))?
-        } else {
-            self.index(hash, shift).ok()?
-        };
-        let slot = &mut Arc::make_mut(&mut self.slots)[index];
-        match slot {
-            Slot::Leaf { item, .. } => {
-                let item = Arc::clone(item);
+    /// Takes away the name, which is there.
+    fn remove(&mut self, shift: u32, hash: u64, octets: &[u8]) {
+        let Some(index) = self.find(hash, shift, octets) else { return };
+        match &mut Arc::make_mut(&mut self.slots)[index] {
+            Slot::Leaf(_) => {
                 if shift < BITS {
-                    self.bitmap &= !bit(hash, shift);
+                    self.bitmap &= !(1 << digit(hash, shift));
                 }
                 self.take(index);
-                Some(item)
             }
-            Slot::Branch(below) => {
-                let item = below.remove(shift + STEP, hash, octets);
-                if let [only @ Slot::Leaf { .. }] = below.slots.as_ref() {
+            slot @ Slot::Branch(_) => {
+                let Slot::Branch(below) = slot else { return };
+                below.remove(shift + STEP, hash, octets);
+                if let [only @ Slot::Leaf(_)] = below.slots.as_ref() {
                     *slot = only.clone();
                 }
-                item
             }
         }
     }
 }
 
 #[inline]
-const fn bit(hash: u64, shift: u32) -> u64 {
-    1 << ((hash >> shift) & 63)
+const fn digit(hash: u64, shift: u32) -> u64 {
+    (hash >> shift) & 63
 }
 
 /// The values of a trie.
-struct Shared<'t, T> {
+struct Shared<'t, T: ?Sized> {
     stack: Vec<std::slice::Iter<'t, Slot<T>>>,
 }
 
-impl<'t, T> Iterator for Shared<'t, T> {
+impl<'t, T: ?Sized> Iterator for Shared<'t, T> {
     type Item = &'t Arc<T>;
 
     fn next(&mut self) -> Option<&'t Arc<T>> {
         while let Some(level) = self.stack.last_mut() {
             match level.next() {
-                Some(Slot::Leaf { item, .. }) => return Some(item),
+                Some(Slot::Leaf(item)) => return Some(item),
                 Some(Slot::Branch(below)) => self.stack.push(below.slots.iter()),
                 None => {
                     self.stack.pop();
@@ -374,18 +394,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Name;
 
     #[derive(Clone, Debug)]
-    struct Item(Name, u32);
+    struct Item {
+        name: Name,
+        hash: u64,
+        value: u32,
+    }
 
     impl Named for Item {
-        fn name(&self) -> &Name {
-            &self.0
+        fn hash(&self) -> u64 {
+            self.hash
+        }
+
+        fn wire(&self) -> &[u8] {
+            self.name.wire()
         }
     }
 
-    fn item(number: u32, value: u32) -> Arc<Item> {
-        Arc::new(Item(format!("n{number}.peak.").parse().unwrap(), value))
+    fn item(number: u32, hash: u64, value: u32) -> Arc<Item> {
+        Arc::new(Item { name: format!("n{number}.peak.").parse().unwrap(), hash, value })
+    }
+
+    fn change(place: &mut Arc<Item>, value: u32) {
+        *place = Arc::new(Item { value, ..Item::clone(place) });
     }
 
     /// A hash with few different values and few different bits, so that splits, lists and collapses all happen.
@@ -397,19 +430,38 @@ mod tests {
         format!("N{number}.peak.").parse::<Name>().unwrap().wire().to_vec()
     }
 
+    fn good_hash(number: u32) -> u64 {
+        u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     #[test]
     fn a_clone_keeps_its_values_when_the_original_changes() {
         let mut trie = Trie::default();
         for number in 0..1000 {
-            trie.insert(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15), item(number, 0));
+            trie.insert(item(number, good_hash(number), 0));
         }
         let old = trie.clone();
-        let hash = 7u64.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        trie.get_mut(hash, &octets(7)).unwrap().1 = 1;
+        change(trie.get_mut(good_hash(7), &octets(7)).unwrap(), 1);
         trie.remove(0, &octets(0)).unwrap();
-        assert_eq!(old.get(hash, &octets(7)).unwrap().1, 0);
-        assert_eq!(trie.get(hash, &octets(7)).unwrap().1, 1);
+        assert_eq!(old.get(good_hash(7), &octets(7)).unwrap().value, 0);
+        assert_eq!(trie.get(good_hash(7), &octets(7)).unwrap().value, 1);
         assert_eq!((old.len(), trie.len(), old.iter().count(), trie.iter().count()), (1000, 999, 1000, 999));
+    }
+
+    #[test]
+    fn a_trie_made_at_once_holds_what_one_made_step_by_step_does() {
+        for (hash, count) in [(good_hash as fn(u32) -> u64, 5_000), (poor_hash, 40), (|_| 7, 3), (good_hash, 1)] {
+            let mut items: Vec<_> = (0..count).map(|number| item(number, hash(number), number)).collect();
+            items.sort_by_key(|item| item.hash.reverse_bits());
+            let mut trie = Trie::of(items);
+            assert_eq!((trie.len(), trie.iter().count()), (count as usize, count as usize));
+            for number in 0..count {
+                assert_eq!(trie.get(hash(number), &octets(number)).unwrap().value, number);
+                assert_eq!(trie.remove(hash(number), &octets(number)).unwrap().value, number);
+            }
+            assert_eq!((trie.len(), trie.iter().count()), (0, 0));
+        }
+        assert_eq!(Trie::<Item>::of(Vec::new()).iter().count(), 0);
     }
 
     proptest! {
@@ -420,27 +472,27 @@ mod tests {
                 let value = step as u32;
                 match what {
                     0 => {
-                        let removed = trie.remove(poor_hash(number), &octets(number)).map(|held| held.1);
+                        let removed = trie.remove(poor_hash(number), &octets(number)).map(|held| held.value);
                         prop_assert_eq!(removed, plain.remove(&number));
                     }
                     1 => {
-                        let replaced = trie.insert(poor_hash(number), item(number, value)).map(|held| held.1);
+                        let replaced = trie.insert(item(number, poor_hash(number), value)).map(|held| held.value);
                         prop_assert_eq!(replaced, plain.insert(number, value));
                     }
                     _ => {
-                        let changed = trie.get_mut(poor_hash(number), &octets(number)).map(|held| held.1 = value);
+                        let changed = trie.get_mut(poor_hash(number), &octets(number)).map(|held| change(held, value));
                         prop_assert_eq!(changed, plain.get_mut(&number).map(|held| *held = value));
                     }
                 }
                 prop_assert_eq!(trie.len(), plain.len());
             }
             for number in 0..40 {
-                let held = trie.get(poor_hash(number), &octets(number)).map(|held| held.1);
+                let held = trie.get(poor_hash(number), &octets(number)).map(|held| held.value);
                 prop_assert_eq!(held, plain.get(&number).copied());
-                let walked = trie.walk(poor_hash(number)).finish(&octets(number)).map(|held| held.1);
+                let walked = trie.walk(poor_hash(number)).finish(&octets(number)).map(|held| held.value);
                 prop_assert_eq!(walked, held);
             }
-            let mut values: Vec<u32> = trie.iter().map(|held| held.1).collect();
+            let mut values: Vec<u32> = trie.iter().map(|held| held.value).collect();
             let mut expected: Vec<u32> = plain.into_values().collect();
             values.sort_unstable();
             expected.sort_unstable();

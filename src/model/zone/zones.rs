@@ -43,7 +43,7 @@ impl Zones {
     pub fn insert(&mut self, zone: Arc<Zone>) -> Option<Arc<Zone>> {
         assert!(zone.seed == self.seed, "a zone is loaded with the seed of the set it joins");
         let labels = zone.apex_labels;
-        let replaced = self.zones.insert(zone.apex_hash, zone);
+        let replaced = self.zones.insert(zone);
         if replaced.is_none() {
             self.depths.add(labels);
         }

@@ -108,6 +108,9 @@ impl Batch {
                 header.msg_iov = batch.into.at(slot);
                 header.msg_iovlen = 1;
                 header.msg_control = batch.controls.at(slot).cast();
+                let header = &mut (*batch.replies.at(slot)).msg_hdr;
+                header.msg_iov = batch.from.at(slot);
+                header.msg_iovlen = 1;
             }
             batch.reset(slot);
         }
@@ -248,13 +251,11 @@ impl Batch {
         // kernel up to `msg_controllen`.
         unsafe {
             let asked = &(*self.received.at(slot)).msg_hdr;
-            let from = self.from.at(self.reply_count);
-            *from = iovec { iov_base: self.data.at(slot * self.room).cast(), iov_len: length };
+            *self.from.at(self.reply_count) =
+                iovec { iov_base: self.data.at(slot * self.room).cast(), iov_len: length };
             let header = &mut (*self.replies.at(self.reply_count)).msg_hdr;
             header.msg_name = asked.msg_name;
             header.msg_namelen = asked.msg_namelen;
-            header.msg_iov = from;
-            header.msg_iovlen = 1;
             header.msg_control = asked.msg_control;
             header.msg_controllen = if asked.msg_controllen == 0 { 0 } else { answer_from(asked) };
         }

@@ -13,12 +13,14 @@ mod hello;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unproven;
 
 pub use client::{ClientTls, ConnectError, NoHostName, host_name};
 pub use file::TlsFileError;
 pub use gulp::Gulp;
 pub use hello::{First, Hello, HelloError, first_octets};
 pub use server::{HandshakeError, ServerTls};
+pub use unproven::unproven;
 
 use tokio::net::TcpStream;
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -72,7 +73,20 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&octets).into_owned()
 }
 
-type Answer = Arc<dyn Fn(&Query<'_>) -> Reply + Send + Sync>;
+/// An answer that takes its time.
+pub(super) type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+#[derive(Clone)]
+enum Answer {
+    Now(Arc<dyn Fn(&Query<'_>) -> Reply + Send + Sync>),
+    Later(Arc<dyn Fn() -> Later + Send + Sync>),
+}
+
+/// What a request gets.
+pub(super) enum Answered {
+    Now(Reply),
+    Later(Later),
+}
 
 #[derive(Clone, Default)]
 struct Route {
@@ -82,7 +96,7 @@ struct Route {
 
 /// The paths of one listener.
 #[derive(Clone, Default)]
-pub struct Routes(BTreeMap<&'static str, Route>);
+pub struct Routes(BTreeMap<Cow<'static, str>, Route>);
 
 impl Routes {
     /// No paths yet.
@@ -94,21 +108,32 @@ impl Routes {
     /// Shows something at `path`. The answer is computed on the runtime's thread, so it must not take long.
     #[must_use]
     pub fn get(mut self, path: &'static str, answer: impl Fn(&Query<'_>) -> Reply + Send + Sync + 'static) -> Self {
-        self.0.entry(path).or_default().get = Some(Arc::new(answer));
+        self.0.entry(path.into()).or_default().get = Some(Answer::Now(Arc::new(answer)));
+        self
+    }
+
+    /// Shows something at `path` that has to be asked for first.
+    #[must_use]
+    pub fn ask<A>(mut self, path: String, answer: impl Fn() -> A + Send + Sync + 'static) -> Self
+    where
+        A: Future<Output = Reply> + Send + 'static,
+    {
+        let later = move || -> Later { Box::pin(answer()) };
+        self.0.entry(path.into()).or_default().get = Some(Answer::Later(Arc::new(later)));
         self
     }
 
     /// Changes something by POST to `path`. The answer is computed on the runtime's thread, so it must not take long.
     #[must_use]
     pub fn post(mut self, path: &'static str, answer: impl Fn(&Query<'_>) -> Reply + Send + Sync + 'static) -> Self {
-        self.0.entry(path).or_default().post = Some(Arc::new(answer));
+        self.0.entry(path.into()).or_default().post = Some(Answer::Now(Arc::new(answer)));
         self
     }
 
-    pub(super) fn answer(&self, method: &str, path: &str, query: &Query<'_>) -> Reply {
+    pub(super) fn answer(&self, method: &str, path: &str, query: &Query<'_>) -> Answered {
         let Some(route) = self.0.get(path) else {
             let status = if path == "/" { 200 } else { 404 };
-            return Reply::text(self.listed()).status(status);
+            return Answered::Now(Reply::text(self.listed()).status(status));
         };
         let chosen = match method {
             "GET" | "HEAD" => &route.get,
@@ -116,10 +141,12 @@ impl Routes {
             _ => &None,
         };
         match chosen {
-            Some(answer) => answer(query),
+            Some(Answer::Now(answer)) => Answered::Now(answer(query)),
+            Some(Answer::Later(answer)) => Answered::Later(answer()),
             None => {
                 let allow = route.methods();
-                Reply { allow: Some(allow), ..Reply::text(format!("{path} takes {allow}\n")).status(405) }
+                let refusal = Reply::text(format!("{path} takes {allow}\n")).status(405);
+                Answered::Now(Reply { allow: Some(allow), ..refusal })
             }
         }
     }
@@ -141,7 +168,7 @@ impl Route {
 
 impl std::fmt::Debug for Routes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys().map(|path| Cow::Borrowed(*path))).finish()
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -156,7 +183,10 @@ mod tests {
     }
 
     fn answer(method: &str, path: &str) -> Reply {
-        routes().answer(method, path, &Query::new("to=a%2Cb"))
+        match routes().answer(method, path, &Query::new("to=a%2Cb")) {
+            Answered::Now(reply) => reply,
+            Answered::Later(_) => panic!("nothing here has to be asked for"),
+        }
     }
 
     #[test]

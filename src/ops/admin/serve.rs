@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
-use super::routes::{Query, Reply, Routes};
+use super::routes::{Answered, Query, Reply, Routes};
 
 /// More than any scraper, probe and person need together.
 const MOST_CONNECTIONS: usize = 64;
@@ -45,7 +45,7 @@ pub async fn serve(listener: TcpListener, routes: Routes, audience: Audience) ->
     let routes = Arc::new(routes);
     let answers = service_fn(move |request: Request<Incoming>| {
         let routes = Arc::clone(&routes);
-        async move { Ok::<_, Infallible>(answer(&routes, audience, &request)) }
+        async move { Ok::<_, Infallible>(answer(&routes, audience, &request).await) }
     });
     let limited =
         ServiceBuilder::new().load_shed().concurrency_limit(MOST_REQUESTS).timeout(ANSWER_DEADLINE).service(answers);
@@ -88,13 +88,19 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn answer(routes: &Routes, audience: Audience, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(routes: &Routes, audience: Audience, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let reply = match audience {
         Audience::Loopback => suspicion(request.headers()),
         Audience::Network => None,
     };
     let query = Query::new(request.uri().query().unwrap_or(""));
-    written(reply.unwrap_or_else(|| routes.answer(request.method().as_str(), request.uri().path(), &query)))
+    if let Some(reply) = reply {
+        return written(reply);
+    }
+    match routes.answer(request.method().as_str(), request.uri().path(), &query) {
+        Answered::Now(reply) => written(reply),
+        Answered::Later(reply) => written(reply.await),
+    }
 }
 
 /// The refusal of a request that a web page could have sent: by a name that resolves to loopback, or across origins.

@@ -11,7 +11,7 @@ use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
 use crate::model::Name;
 use crate::model::UnixSeconds;
-use crate::model::zone::{ABREAST, Answer, End, Found, Key, Seed, Zones};
+use crate::model::zone::{ABREAST, Aliases, Answer, End, Found, Key, Seed, Zones};
 use crate::net::udp_batch::Batch;
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
 use crate::wire::dns::cookie::{COOKIE, CookieSecret};
@@ -208,7 +208,8 @@ impl Responder {
             None => (None, false),
         };
         let limit = self.limit(query);
-        let (answer, rcode) = judge(seen, found, query);
+        let mut aliases = Aliases::default();
+        let (answer, rcode) = judge(seen, found, query, &mut aliases);
         // Who has shown a cookie of ours is where it says it is.
         let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), &seen.key, asker) };
         if ruling == Ruling::Drop {
@@ -219,7 +220,7 @@ impl Responder {
         let mut reply = Reply::new(message, query, limit, edns);
         match &answer {
             _ if ruling == Ruling::Truncate => reply.slip(),
-            Some(answer) => reply.answer(answer, turn),
+            Some(answer) => reply.answer(answer, &aliases, turn),
             None => {}
         }
         let octets = reply.finish(rcode);
@@ -304,13 +305,13 @@ const fn may_be_asker(port: u16) -> bool {
 
 /// The code of the reply, and the zone's answer if one has an answer.
 #[inline]
-fn judge<'z>(seen: &Seen, found: &Found<'z>, query: &Query) -> (Option<Answer<'z>>, Rcode) {
+fn judge<'z>(seen: &Seen, found: &Found<'z>, query: &Query, aliases: &mut Aliases<'z>) -> (Option<Answer<'z>>, Rcode) {
     if let Some(rcode) = refused(query) {
         return (None, rcode);
     }
     match found.zone(&seen.key, query.qtype) {
         Some(zone) if zone.is_known() => {
-            let answer = found.answer(zone, &seen.key, query.qtype);
+            let answer = found.answer(zone, &seen.key, query.qtype, aliases);
             let rcode = match answer.end {
                 End::NoName => Rcode::NXDOMAIN,
                 End::Data(_) | End::NoData | End::Referral { .. } | End::Elsewhere => Rcode::NOERROR,

@@ -227,6 +227,17 @@ const INDEXES: [u8; 66] = {
     indexes
 };
 
+/// The place of each rcode in [`RCODES`].
+const RCODE_INDEXES: [u8; 17] = {
+    let mut indexes = [RCODES.len() as u8; 17];
+    let mut index = 0;
+    while index < RCODES.len() {
+        indexes[RCODES[index].0.0 as usize] = index as u8;
+        index += 1;
+    }
+    indexes
+};
+
 #[inline]
 fn type_index(qtype: u16) -> usize {
     match INDEXES.get(usize::from(qtype)) {
@@ -237,13 +248,19 @@ fn type_index(qtype: u16) -> usize {
 
 #[inline]
 fn rcode_index(rcode: Rcode) -> usize {
-    RCODES.iter().position(|(code, _)| *code == rcode).unwrap_or(RCODES.len())
+    RCODE_INDEXES.get(usize::from(rcode.0)).map_or(RCODES.len(), |index| usize::from(*index))
 }
 
 #[inline]
 fn bytes_range(octets: usize) -> usize {
-    let octets = octets as u32;
-    BOUNDS.iter().position(|bound| octets <= *bound).unwrap_or(BOUNDS.len())
+    /// The first bounds are those of even ranges, but for the last of them, which is a little wider.
+    const EVEN: usize = 100;
+    const LAST: usize = 5;
+    const { assert!(BOUNDS[LAST - 1] as usize == (LAST - 1) * EVEN && BOUNDS[LAST] as usize > LAST * EVEN) };
+    if octets <= BOUNDS[LAST] as usize {
+        return octets.div_ceil(EVEN).min(LAST);
+    }
+    BOUNDS.iter().position(|bound| octets <= *bound as usize).unwrap_or(BOUNDS.len())
 }
 
 /// The counters of all workers of a server.

@@ -6,7 +6,7 @@
 use super::query::{COOKIE_OPTION, HEADER, Query};
 use super::{Rcode, Type, cookie};
 use crate::model::zone::rrset::{QUESTION_NAME, Target};
-use crate::model::zone::{Answer, End, Node, Rrset, Zone, types};
+use crate::model::zone::{Aliases, Answer, End, Node, Rrset, Zone, types};
 
 /// Octets of an OPT record without options.
 const OPT_OCTETS: usize = 11;
@@ -80,17 +80,18 @@ impl<'m> Reply<'m> {
         }
     }
 
-    /// Writes what the zone says. The record that each set begins with follows from `turn`, any number.
+    /// Writes what the zone says after these aliases. The record that each set begins with follows from `turn`, any
+    /// number.
     #[inline]
-    pub fn answer(&mut self, answer: &Answer<'_>, turn: u32) {
+    pub fn answer(&mut self, answer: &Answer<'_>, aliases: &Aliases<'_>, turn: u32) {
         self.flags |= AA;
         let written = match answer.end {
-            End::Data(set) if !answer.has_aliases() && set.targets().is_empty() => {
+            End::Data(set) if aliases.is_empty() && set.targets().is_empty() => {
                 self.set(Section::Answer, set, QUESTION_OWNER, turn)
             }
-            End::NoName | End::NoData if !answer.has_aliases() => self.negative(answer.zone),
+            End::NoName | End::NoData if aliases.is_empty() => self.negative(answer.zone),
             End::Data(_) | End::NoName | End::NoData | End::Referral { .. } | End::Elsewhere => {
-                self.long_answer(answer, turn)
+                self.long_answer(answer, aliases, turn)
             }
         };
         if written.is_err() {
@@ -99,9 +100,9 @@ impl<'m> Reply<'m> {
     }
 
     /// The answers that take more than copying one set.
-    fn long_answer(&mut self, answer: &Answer<'_>, turn: u32) -> Result<(), Full> {
+    fn long_answer(&mut self, answer: &Answer<'_>, aliases: &Aliases<'_>, turn: u32) -> Result<(), Full> {
         let mut owner = Owner { at: usize::from(QUESTION_NAME), octets: self.name_octets };
-        for alias in answer.aliases() {
+        for alias in aliases.iter() {
             let start = self.at;
             self.set(Section::Answer, alias, owner.pointer()?, turn)?;
             if let Some(target) = alias.targets().first()
@@ -122,7 +123,7 @@ impl<'m> Reply<'m> {
             }
             End::NoName | End::NoData => self.negative(answer.zone),
             End::Referral { cut, servers } => {
-                if !answer.has_aliases() {
+                if aliases.is_empty() {
                     self.flags &= !AA;
                 }
                 self.referral(answer.zone, cut, servers, owner, turn)
@@ -154,7 +155,7 @@ impl<'m> Reply<'m> {
 
     fn referral(&mut self, zone: &Zone, cut: &Node, servers: &Rrset, asked: Owner, turn: u32) -> Result<(), Full> {
         let start = self.at;
-        let name = asked.at + asked.octets - cut.name().wire().len();
+        let name = asked.at + asked.octets - cut.wire().len();
         self.set(Section::Authority, servers, pointer(name)?, turn)?;
         // Without the addresses of servers below the cut the referral leads nowhere (RFC 9471 §3.1); those of other
         // servers of this zone are a courtesy.
@@ -188,10 +189,9 @@ impl<'m> Reply<'m> {
 
     /// A and AAAA records of the target whose name stands at `name`.
     fn addresses(&mut self, zone: &Zone, target: &Target, name: usize, turn: u32) -> Result<(), Full> {
-        for rtype in [types::A, types::AAAA] {
-            if let Some(set) = zone.additional(target, rtype) {
-                self.set(Section::Additional, set, pointer(name)?, turn)?;
-            }
+        let Some(node) = zone.additional(target) else { return Ok(()) };
+        for set in [types::A, types::AAAA].into_iter().filter_map(|rtype| node.set(rtype)) {
+            self.set(Section::Additional, set, pointer(name)?, turn)?;
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<'m> Reply<'m> {
     /// the answer's owner, a name that stands nowhere yet.
     fn rules(&mut self, zone: &Zone, target: &Target, owner: Owner) -> Result<(), Full> {
         const LABEL: &[u8] = b"\x04_ssa";
-        let Some(set) = zone.additional(target, types::SVCB) else { return Ok(()) };
+        let Some(set) = zone.additional(target).and_then(|node| node.set(types::SVCB)) else { return Ok(()) };
         let (start, name) = (self.at, pointer(self.at)?);
         let end = start + LABEL.len() + set.octets();
         if end > self.limit {
@@ -285,7 +285,7 @@ enum Glue {
 
 impl Glue {
     fn takes(self, server: &Target, cut: &Node) -> bool {
-        server.name().is_at_or_below(cut.name()) == (self == Self::Below)
+        server.name().ends_in(cut.wire()) == (self == Self::Below)
     }
 }
 

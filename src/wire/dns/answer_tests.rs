@@ -8,7 +8,7 @@ use super::answer::{Reply, ReplyEdns, refuse};
 use super::query::Query;
 use super::{Header, Message, Opcode, Rcode, Record, Type, zonefile};
 use crate::model::Name;
-use crate::model::zone::{Entry, Key, Seed, Zone};
+use crate::model::zone::{Aliases, Entry, Key, Seed, Zone};
 
 const SEED: Seed = Seed(11);
 
@@ -78,7 +78,9 @@ fn octets(asked: &Name, rtype: Type, limit: usize, edns: Option<ReplyEdns>, turn
     let mut key = Key::default();
     key.set(SEED, asked.wire());
     let mut reply = Reply::new(&mut message, &query, limit, edns);
-    reply.answer(&ZONE.answer(&key, rtype.0), turn);
+    let mut aliases = Aliases::default();
+    let answer = ZONE.answer(&key, rtype.0, &mut aliases);
+    reply.answer(&answer, &aliases, turn);
     let length = reply.finish(Rcode::NOERROR);
     message.truncate(length);
     message

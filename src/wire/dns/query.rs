@@ -115,13 +115,20 @@ impl Query {
         if opcode != Opcode::QUERY {
             return Err(QueryError::Opcode(opcode));
         }
-        let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-        let (questions, answers, authorities, additionals) = (count(4), count(6), count(8), count(10));
+        let counts = header.last_chunk().map_or(0, |counts| u64::from_be_bytes(*counts));
+        let [questions, answers, authorities, additionals] = [48, 32, 16, 0].map(|shift| (counts >> shift) as u16);
         let mut query = match questions {
             0 => Self { name_octets: 0, qtype: 0, qclass: 0, edns: None },
-            1 => Self::question(message)?,
+            1 => {
+                let (name_octets, qtype, qclass) = question(message).ok_or(QueryError::Malformed)?;
+                Self { name_octets, qtype, qclass, edns: None }
+            }
             _ => return Err(QueryError::Malformed),
         };
+        // A question and nothing else.
+        if counts == 1 << 48 {
+            return if query.end() == message.len() { Ok(query) } else { Err(QueryError::Malformed) };
+        }
         let mut at = query.end();
         // IXFR says in the authority section what the asker has (RFC 1995 §3).
         if answers != 0 || (authorities != 0 && query.qtype != IXFR) {
@@ -142,31 +149,6 @@ impl Query {
             return Err(QueryError::Malformed);
         }
         Ok(query)
-    }
-
-    #[inline]
-    fn question(message: &[u8]) -> Result<Self, QueryError> {
-        let mut at = HEADER;
-        loop {
-            let length = usize::from(*message.get(at).ok_or(QueryError::Malformed)?);
-            // Nothing stands before the question, so there is nothing for a pointer to point at.
-            if length > 63 {
-                return Err(QueryError::Malformed);
-            }
-            at += length + 1;
-            if length == 0 {
-                break;
-            }
-        }
-        let name_octets = at - HEADER;
-        if name_octets > 255 {
-            return Err(QueryError::Malformed);
-        }
-        let Some(&[high, low, class_high, class_low]) = message.get(at..).and_then(<[u8]>::first_chunk::<4>) else {
-            return Err(QueryError::Malformed);
-        };
-        let qtype = u16::from_be_bytes([high, low]);
-        Ok(Self { name_octets, qtype, qclass: u16::from_be_bytes([class_high, class_low]), edns: None })
     }
 
     /// Takes one record of the additional section; gives where the next begins. Records other than OPT are passed
@@ -193,6 +175,29 @@ impl Query {
         }
         Ok(record.end)
     }
+}
+
+/// Octets of the name in the question, type and class.
+#[inline]
+fn question(message: &[u8]) -> Option<(usize, u16, u16)> {
+    let mut at = HEADER;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        // Nothing stands before the question, so there is nothing for a pointer to point at.
+        if length > 63 {
+            return None;
+        }
+        at += length + 1;
+        if length == 0 {
+            break;
+        }
+    }
+    let name_octets = at - HEADER;
+    if name_octets > 255 {
+        return None;
+    }
+    let [high, low, class_high, class_low] = *message.get(at..)?.first_chunk::<4>()?;
+    Some((name_octets, u16::from_be_bytes([high, low]), u16::from_be_bytes([class_high, class_low])))
 }
 
 /// A record, as far as a server looks at those of a question.

@@ -108,9 +108,11 @@ impl FromStr for Type {
 
     /// Reads a mnemonic of either case, or `TYPEn`.
     fn from_str(text: &str) -> Result<Self, UnknownMnemonic> {
+        // Compared by the first letter first, which nearly always settles it.
+        let first = text.as_bytes().first().map(u8::to_ascii_uppercase);
         MNEMONICS
             .iter()
-            .find(|(_, mnemonic)| mnemonic.eq_ignore_ascii_case(text))
+            .find(|(_, mnemonic)| mnemonic.bytes().next() == first && mnemonic.eq_ignore_ascii_case(text))
             .map(|(rtype, _)| *rtype)
             .or_else(|| generic_number(text, "TYPE").map(Self))
             .ok_or(UnknownMnemonic)

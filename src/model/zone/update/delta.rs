@@ -106,7 +106,7 @@ impl Zone {
     /// Adds those records to `into` that `other` has not, or with another TTL.
     fn lacking_in(&self, other: &Self, into: &mut Vec<Entry>) {
         for node in self.nodes() {
-            let there = other.node(node.name());
+            let there = other.node(&node.name());
             let is_there = |entry: &Entry| {
                 let set = there.and_then(|there| there.set(entry.rtype));
                 set.is_some_and(|set| holds(set, entry, other.apex()))
@@ -130,5 +130,5 @@ fn same_sets(one: &Node, other: &Node, one_apex: &Name, other_apex: &Name) -> bo
             && one.count() == other.count()
             && one.rdatas(one_apex).eq(other.rdatas(other_apex))
     };
-    one.sets().len() == other.sets().len() && one.sets().iter().zip(other.sets()).all(same)
+    one.sets().count() == other.sets().count() && one.sets().zip(other.sets()).all(same)
 }

@@ -201,7 +201,7 @@ impl Zone {
     }
 
     fn require(&self, prerequisite: &Prerequisite) -> Result<(), UpdateError> {
-        let in_use = |name| self.node(name).is_some_and(|node| !node.sets().is_empty());
+        let in_use = |name| self.node(name).is_some_and(Node::has_records);
         let set = |name, rtype| self.node(name).and_then(|node| node.set(rtype));
         match prerequisite {
             Prerequisite::NameInUse(name) if !in_use(name) => Err(UpdateError::NameFree(name.clone())),
@@ -280,10 +280,10 @@ impl Zone {
 
     /// A name's records but the SOA.
     fn entries_of<'z>(&'z self, node: &'z Node) -> impl Iterator<Item = Entry> + 'z {
-        let sets = node.sets().iter().filter(|set| set.rtype() != types::SOA);
+        let sets = node.sets().filter(|set| set.rtype() != types::SOA);
         sets.flat_map(move |set| {
             set.rdatas(&self.apex).map(move |rdata| Entry {
-                name: node.name().clone(),
+                name: node.name(),
                 rtype: set.rtype(),
                 ttl: set.ttl(),
                 rdata: rdata.into(),

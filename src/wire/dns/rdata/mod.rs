@@ -33,9 +33,10 @@ const GENERIC: &str = "\\#";
 /// The first fault, its place counted in `text`.
 pub fn from_text(rtype: Type, text: &str, origin: &Name) -> Result<Box<[u8]>, TextError> {
     let mut scanner = Scanner::new(text);
-    let mut all = Entry::default();
-    while let Some(entry) = scanner.entry() {
-        all.append(entry?);
+    let (mut all, mut entry) = (Entry::default(), Entry::default());
+    while let Some(scanned) = scanner.next_into(&mut entry) {
+        scanned?;
+        all.append(&mut entry);
     }
     read(rtype, &mut Words::new(&all), origin)
 }

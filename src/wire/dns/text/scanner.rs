@@ -3,9 +3,6 @@
 //! A quotation mark opens a string at the start of a word, or straight behind `=` (RFC 9460 §2.1); anywhere else it is a
 //! fault, as programs disagree on what it would mean.
 
-use std::iter::Peekable;
-use std::str::CharIndices;
-
 use super::word::{Form, Word};
 use super::{Place, TextError, TextFault};
 
@@ -20,34 +17,37 @@ pub(crate) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// Adds the words of the entry that follows.
-    pub(crate) fn append(&mut self, next: Self) {
-        self.words.extend(next.words);
+    pub(crate) fn append(&mut self, next: &mut Self) {
+        self.words.append(&mut next.words);
         self.end = next.end;
     }
 }
 
-/// Cuts a text into entries.
+/// Cuts a text into entries, octet by octet: whatever means something here is one octet long in UTF-8.
 pub(crate) struct Scanner<'a> {
     text: &'a str,
-    chars: Peekable<CharIndices<'a>>,
-    place: Place,
+    at: usize,
+    line: u32,
+    /// Where the line begins, and octets in it so far that only continue a character.
+    line_at: usize,
+    wide: usize,
     /// The open parentheses.
     open: Vec<Place>,
 }
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, chars: text.char_indices().peekable(), place: Place::START, open: Vec::new() }
+        Self { text, at: 0, line: 1, line_at: 0, wide: 0, open: Vec::new() }
     }
 
-    /// The next entry that has words, or its first fault, behind which scanning goes on with the next line. None at
-    /// the end.
-    pub(crate) fn entry(&mut self) -> Option<Result<Entry<'a>, TextError>> {
+    /// Makes `entry` the next one that has words; or gives its first fault, behind which scanning goes on with the next
+    /// line. None at the end.
+    pub(crate) fn next_into(&mut self, entry: &mut Entry<'a>) -> Option<Result<(), TextError>> {
         loop {
             self.peek()?;
-            match self.any_entry() {
-                Ok(entry) if entry.words.is_empty() => {}
-                Ok(entry) => return Some(Ok(entry)),
+            match self.any_entry(entry) {
+                Ok(()) if entry.words.is_empty() => {}
+                Ok(()) => return Some(Ok(())),
                 Err(error) => {
                     self.open.clear();
                     self.skip_line();
@@ -57,77 +57,81 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn any_entry(&mut self) -> Result<Entry<'a>, TextError> {
-        let indented = self.peek().is_some_and(is_blank);
-        let mut words = Vec::new();
+    fn any_entry(&mut self, entry: &mut Entry<'a>) -> Result<(), TextError> {
+        entry.indented = self.peek().is_some_and(is_blank);
+        entry.words.clear();
         loop {
-            let place = self.place;
-            match self.peek() {
-                None => match self.open.pop() {
-                    Some(place) => return Err(TextError { place, fault: TextFault::UnclosedParenthesis }),
-                    None => return Ok(Entry { words, indented, end: place }),
-                },
-                Some('\n') => {
+            let Some(next) = self.peek() else {
+                entry.end = self.place();
+                let unclosed = |place| Err(TextError { place, fault: TextFault::UnclosedParenthesis });
+                return self.open.pop().map_or(Ok(()), unclosed);
+            };
+            match next {
+                b'\n' => {
+                    entry.end = self.place();
                     self.bump();
                     if self.open.is_empty() {
-                        return Ok(Entry { words, indented, end: place });
+                        return Ok(());
                     }
                 }
-                Some(';') => self.skip_line(),
-                Some('(') => {
-                    self.open.push(place);
+                b';' => self.skip_line(),
+                b'(' => {
+                    self.open.push(self.place());
                     self.bump();
                 }
-                Some(')') => {
+                b')' => {
+                    let place = self.place();
                     self.open.pop().ok_or(TextError { place, fault: TextFault::UnopenedParenthesis })?;
                     self.bump();
                 }
-                Some(blank) if is_blank(blank) => self.bump(),
-                Some('"') => words.push(self.quoted(place)?),
-                Some(_) => words.push(self.word(place)?),
+                blank if is_blank(blank) => self.bump(),
+                b'"' => entry.words.push(self.quoted()?),
+                _ => entry.words.push(self.word()?),
             }
         }
     }
 
-    fn quoted(&mut self, place: Place) -> Result<Word<'a>, TextError> {
-        let start = self.offset() + 1;
+    fn quoted(&mut self) -> Result<Word<'a>, TextError> {
+        let (place, start) = (self.place(), self.at + 1);
         let end = self.skip_string()?;
         Ok(Word { text: &self.text[start..end], form: Form::Quoted, place })
     }
 
-    fn word(&mut self, place: Place) -> Result<Word<'a>, TextError> {
-        let start = self.offset();
+    fn word(&mut self) -> Result<Word<'a>, TextError> {
+        let (place, start) = (self.place(), self.at);
         let mut form = Form::Bare;
-        let mut previous = None;
+        self.skip_plain();
+        let mut previous = self.text.as_bytes()[start..self.at].last().copied();
         while let Some(next) = self.peek().filter(|next| form == Form::Bare && !ends_word(*next)) {
             match next {
-                '"' if previous == Some('=') => {
+                b'"' if previous == Some(b'=') => {
                     self.skip_string()?;
                     form = Form::Keyed;
                 }
-                '"' => return Err(TextError { place: self.place, fault: TextFault::StrayQuote }),
-                _ => self.bump_escaped(),
+                b'"' => return Err(TextError { place: self.place(), fault: TextFault::StrayQuote }),
+                b'\\' => self.bump_escaped(),
+                _ => self.bump(),
             }
             previous = Some(next);
         }
-        Ok(Word { text: &self.text[start..self.offset()], form, place })
+        Ok(Word { text: &self.text[start..self.at], form, place })
     }
 
     /// Skips from a quotation mark to behind the closing one, and gives the latter's offset.
     fn skip_string(&mut self) -> Result<usize, TextError> {
-        let place = self.place;
+        let place = self.place();
         self.bump();
-        while let Some(next) = self.peek().filter(|next| *next != '\n') {
-            if next != '"' {
+        while let Some(next) = self.peek().filter(|next| *next != b'\n') {
+            if next != b'"' {
                 self.bump_escaped();
                 continue;
             }
-            let end = self.offset();
+            let end = self.at;
             self.bump();
             // `"a""b"` is common in long TXT records, and can only mean two strings.
             return match self.peek() {
-                Some(next) if next != '"' && !ends_word(next) => {
-                    Err(TextError { place: self.place, fault: TextFault::GluedToQuote })
+                Some(next) if next != b'"' && !ends_word(next) => {
+                    Err(TextError { place: self.place(), fault: TextFault::GluedToQuote })
                 }
                 _ => Ok(end),
             };
@@ -136,43 +140,76 @@ impl<'a> Scanner<'a> {
     }
 
     fn skip_line(&mut self) {
-        while self.peek().is_some_and(|next| next != '\n') {
+        while self.peek().is_some_and(|next| next != b'\n') {
             self.bump();
         }
     }
 
-    fn peek(&mut self) -> Option<char> {
-        self.chars.peek().map(|(_, next)| *next)
+    /// Goes over what means nothing, as nearly all of nearly every word does.
+    #[inline]
+    fn skip_plain(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().position(|octet| KINDS[usize::from(*octet)] != PLAIN).unwrap_or(rest.len());
     }
 
-    fn offset(&mut self) -> usize {
-        self.chars.peek().map_or(self.text.len(), |(offset, _)| *offset)
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Goes over one character, and over the one that it escapes.
+    fn place(&self) -> Place {
+        let column = self.at - self.line_at - self.wide + 1;
+        Place { line: self.line, column: u32::try_from(column).unwrap_or(u32::MAX) }
+    }
+
+    /// Goes over one octet, and over the one that it escapes.
     fn bump_escaped(&mut self) {
-        let escapes = self.peek() == Some('\\');
+        let escapes = self.peek() == Some(b'\\');
         self.bump();
-        if escapes && self.peek().is_some_and(|next| next != '\n') {
+        if escapes && self.peek().is_some_and(|next| next != b'\n') {
             self.bump();
         }
     }
 
+    #[inline]
     fn bump(&mut self) {
-        if let Some((_, passed)) = self.chars.next() {
-            if passed == '\n' {
-                self.place = Place { line: self.place.line.saturating_add(1), column: 1 };
-            } else {
-                self.place.column = self.place.column.saturating_add(1);
-            }
+        let Some(passed) = self.peek() else { return };
+        self.at += 1;
+        if passed == b'\n' {
+            (self.line, self.line_at, self.wide) = (self.line.saturating_add(1), self.at, 0);
+        } else if passed & 0xC0 == 0x80 {
+            self.wide += 1;
         }
     }
 }
 
-fn is_blank(character: char) -> bool {
-    matches!(character, ' ' | '\t' | '\r')
+fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\r')
 }
 
-fn ends_word(character: char) -> bool {
-    is_blank(character) || matches!(character, '\n' | ';' | '(' | ')')
+/// Whether no word goes on with the octet.
+#[inline]
+fn ends_word(octet: u8) -> bool {
+    KINDS[usize::from(octet)] == END
 }
+
+/// An octet of a word that means nothing by itself.
+const PLAIN: u8 = 0;
+/// One that ends a word.
+const END: u8 = 1;
+/// One that is to be looked at: quotation marks, backslashes, and octets that only continue a character.
+const SPECIAL: u8 = 2;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [PLAIN; 256];
+    let mut octet = 0;
+    while octet < kinds.len() {
+        kinds[octet] = match octet as u8 {
+            b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' => END,
+            b'"' | b'\\' | 0x80..=0xBF => SPECIAL,
+            _ => PLAIN,
+        };
+        octet += 1;
+    }
+    kinds
+};

@@ -103,17 +103,28 @@ pub fn parse(text: &str, origin: &Name) -> Result<Vec<Record>, Vec<ZoneFileError
 /// # Errors
 /// Every faulty entry, in order; never none.
 pub fn parse_located(text: &str, origin: &Name) -> Result<Vec<Located>, Vec<ZoneFileError>> {
+    let mut records = Vec::new();
+    parse_each(text, origin, |located| records.push(located))?;
+    Ok(records)
+}
+
+/// Like [`parse_located`], and hands each record over as soon as it is read: a large file's are never there all at once. Those
+/// of a faulty file are handed over as well.
+///
+/// # Errors
+/// Every faulty entry, in order; never none.
+pub fn parse_each(text: &str, origin: &Name, mut take: impl FnMut(Located)) -> Result<(), Vec<ZoneFileError>> {
     // Editors that write a byte order mark mean nothing by it.
     let mut scanner = Scanner::new(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut state = State { origin: origin.clone(), owner: None, default_ttl: None, stated_ttl: None };
-    let (mut records, mut errors) = (Vec::new(), Vec::new());
-    while let Some(entry) = scanner.entry() {
-        match entry.map_err(Fault::from).and_then(|entry| state.entry(&entry)) {
-            Ok(record) => records.extend(record),
+    let mut state = State { origin: origin.clone(), owner: Vec::new(), default_ttl: None, stated_ttl: None };
+    let (mut entry, mut errors) = (Entry::default(), Vec::new());
+    while let Some(scanned) = scanner.next_into(&mut entry) {
+        match scanned.map_err(Fault::from).and_then(|()| state.entry(&entry)) {
+            Ok(record) => record.into_iter().for_each(&mut take),
             Err(Fault { place, cause }) => errors.push(ZoneFileError { line: place.line, column: place.column, cause }),
         }
     }
-    if errors.is_empty() { Ok(records) } else { Err(errors) }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// A fault on its way out.
@@ -135,7 +146,8 @@ fn fault(word: &Word<'_>, cause: ZoneFault) -> Fault {
 /// What entries inherit from those before.
 struct State {
     origin: Name,
-    owner: Option<Name>,
+    /// The wire form of the last owner; empty before the first.
+    owner: Vec<u8>,
     /// `$TTL`.
     default_ttl: Option<u32>,
     /// The last TTL that a record stated, which holds where there is no `$TTL` (RFC 1035 §5.1, RFC 2308 §4).
@@ -185,10 +197,11 @@ impl State {
         if !indented {
             let owner = words.name(&self.origin, "the owner's name");
             // Lines that continue a faulty owner are not reported for lacking one.
-            self.owner = Some(owner.as_ref().map_or_else(|_| self.origin.clone(), Name::clone));
+            self.owner.clear();
+            self.owner.extend_from_slice(owner.as_ref().unwrap_or(&self.origin).wire());
             return Ok(owner?);
         }
-        self.owner.clone().ok_or(Fault { place, cause: ZoneFault::NoOwner })
+        Name::from_wire(&self.owner).map_err(|_| Fault { place, cause: ZoneFault::NoOwner })
     }
 
     /// Reads TTL and class, both optional and in either order, and the type.

@@ -1,5 +1,6 @@
 //! Lists as they stand in flags and in pod annotations: `80,8000-8010`, `10.0.0.0/8,2001:db8::/32`.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -7,23 +8,32 @@ use ipnet::IpNet;
 
 /// Why a list, or a number, in a flag is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum ListError {
+pub enum ListError {
+    /// No number within bounds, nor two of them.
     #[error("`{0}` is no number from 0 to {1}, nor a range like 8000-8010")]
     NotARange(String, u64),
+    /// The second number of a range is less than the first.
     #[error("the range `{0}` ends before it starts")]
     Backwards(String),
+    /// Port 0 means any.
     #[error("port 0 cannot be dialled, so it cannot be skipped")]
     PortZero,
+    /// No prefix of either family.
     #[error("`{0}` is no prefix like 10.0.0.0/8 or 2001:db8::/32, nor an address")]
     NotAPrefix(String),
+    /// No number of 32 bits.
     #[error("`{0}` is no mark like 0x46554e or 4609358")]
     NotAMark(String),
+    /// The mark that says nothing.
     #[error("mark 0 is what every unmarked packet has: it would exempt them all")]
     MarkZero,
 }
 
 /// A list of ports. Empty text is the empty list, as an annotation may be.
-pub(super) fn ports(text: &str) -> Result<Vec<RangeInclusive<u16>>, ListError> {
+///
+/// # Errors
+/// The first item that is no port and no range of ports.
+pub fn ports(text: &str) -> Result<Vec<RangeInclusive<u16>>, ListError> {
     let ranges = ranges(text, u16::MAX.into())?;
     if ranges.iter().any(|range: &RangeInclusive<u16>| *range.start() == 0) {
         return Err(ListError::PortZero);
@@ -32,17 +42,26 @@ pub(super) fn ports(text: &str) -> Result<Vec<RangeInclusive<u16>>, ListError> {
 }
 
 /// A list of user ids.
-pub(super) fn users(text: &str) -> Result<Vec<RangeInclusive<u32>>, ListError> {
+///
+/// # Errors
+/// The first item that is no number and no range.
+pub fn users(text: &str) -> Result<Vec<RangeInclusive<u32>>, ListError> {
     ranges(text, u32::MAX.into())
 }
 
 /// A list of prefixes of both families; an address alone is one host.
-pub(super) fn subnets(text: &str) -> Result<Vec<IpNet>, ListError> {
+///
+/// # Errors
+/// The first item that is neither.
+pub fn subnets(text: &str) -> Result<Vec<IpNet>, ListError> {
     items(text).map(prefix).collect()
 }
 
 /// A socket mark, decimal or hexadecimal.
-pub(super) fn mark(text: &str) -> Result<u32, ListError> {
+///
+/// # Errors
+/// No number, or 0.
+pub fn mark(text: &str) -> Result<u32, ListError> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => text.parse(),
@@ -52,6 +71,16 @@ pub(super) fn mark(text: &str) -> Result<u32, ListError> {
         Ok(mark) => Ok(mark),
         Err(_) => Err(ListError::NotAMark(text.to_owned())),
     }
+}
+
+/// A list as it is written.
+#[must_use]
+pub fn written<T: fmt::Display + PartialEq>(ranges: &[RangeInclusive<T>]) -> String {
+    let range = |range: &RangeInclusive<T>| match (range.start(), range.end()) {
+        (start, end) if start == end => start.to_string(),
+        (start, end) => format!("{start}-{end}"),
+    };
+    ranges.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 fn items(text: &str) -> impl Iterator<Item = &str> {
@@ -82,6 +111,12 @@ mod tests {
     fn a_list_mixes_ports_and_ranges_and_may_be_empty() {
         assert_eq!(ports("80, 8000-8010,65535").unwrap(), [80..=80, 8000..=8010, 65535..=65535]);
         assert_eq!(ports("").unwrap(), []);
+    }
+
+    #[test]
+    fn a_list_is_written_as_it_is_read() {
+        assert_eq!(written(&ports("80, 8000-8010").unwrap()), "80,8000-8010");
+        assert_eq!(written::<u16>(&[]), "");
     }
 
     #[test]

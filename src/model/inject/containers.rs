@@ -1,0 +1,212 @@
+//! What is put into a pod: two containers and their volumes.
+
+use std::collections::BTreeSet;
+use std::hash::Hasher as _;
+
+use serde_json::{Map, Value, json};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+use super::draft::Position;
+use super::probes::{self, Rewrite};
+use super::status::Status;
+use super::{INIT, SIDECAR, Settings};
+use crate::model::lists;
+
+/// Where the sidecar listens: admin, outbound, inbound, metrics and health, DNS.
+pub(super) const OWN_PORTS: [u64; 5] = [15000, 15001, 15006, METRICS_PORT, 15053];
+/// Metrics, health, and the application's probes.
+pub(super) const METRICS_PORT: u64 = 15020;
+/// Our volumes' names.
+pub(super) const VOLUMES: [&str; 3] = [CONFIG, IDENTITY, TOKEN];
+
+const CONFIG: &str = "funicular-config";
+const IDENTITY: &str = "funicular-identity";
+const TOKEN: &str = "funicular-token";
+/// The program in its image, which has no PATH.
+const PROGRAM: &str = "/funicular";
+/// How long a token of Kubernetes is good for; the kubelet renews it when four fifths of that are over.
+const TOKEN_SECONDS: u64 = 3_600;
+/// How long an application waits for the sidecar before Kubernetes gives the start up and tries again.
+const START_SECONDS: u64 = 120;
+/// What is left of the pod's grace period when the sidecar closes the last connections.
+const LAST_WORDS_SECONDS: u64 = 2;
+/// The grace period of a pod that names none.
+const GRACE_SECONDS: u64 = 30;
+
+const INIT_CONTAINERS: &str = "/spec/initContainers";
+const CONTAINERS: &str = "/spec/containers";
+
+/// Everything that is put into one pod.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    /// For each list of the pod, what is put into it.
+    pub(super) items: Vec<(&'static str, Vec<Value>)>,
+    /// The application's probes that are asked of the sidecar.
+    pub(super) probes: Vec<Rewrite>,
+    native: bool,
+}
+
+/// What `settings` put into `pod`.
+pub(super) fn render(pod: &Value, known: Option<&Status>, settings: &Settings) -> Rendered {
+    let probes = if settings.rewrite_probes { probes::find(pod, known, settings) } else { Vec::new() };
+    let (init, sidecar) = (init(settings), sidecar(pod, &probes, settings));
+    let containers = if settings.native {
+        vec![(INIT_CONTAINERS, vec![init, sidecar])]
+    } else {
+        vec![(INIT_CONTAINERS, vec![init]), (CONTAINERS, vec![sidecar])]
+    };
+    let mut items = containers;
+    items.push(("/spec/volumes", volumes(settings)));
+    Rendered { items, probes, native: settings.native }
+}
+
+impl Rendered {
+    /// Where an item of ours goes in a list that lacks it.
+    ///
+    /// A native sidecar is there for all other init containers. Without it the rules come last, since an init container
+    /// that runs between them and the sidecar would have no network; and the sidecar comes first, since Kubernetes starts
+    /// containers in their order and waits for each one's `postStart`.
+    pub(super) fn position(&self, list: &str, item: &Value) -> Position {
+        match list {
+            INIT_CONTAINERS if !self.native => Position::Last,
+            INIT_CONTAINERS if item["name"] == SIDECAR => Position::After(INIT),
+            INIT_CONTAINERS | CONTAINERS => Position::First,
+            _ => Position::Last,
+        }
+    }
+
+    /// The lists and names of all items.
+    pub(super) fn names(&self) -> BTreeSet<(&'static str, String)> {
+        let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
+        self.items.iter().flat_map(|(list, items)| items.iter().map(move |item| (*list, name(item)))).collect()
+    }
+
+    /// Tells one template from another. No protection: who writes pods can write this too.
+    pub(super) fn digest(&self) -> String {
+        let mut hasher = SipHasher24::new();
+        for (list, items) in &self.items {
+            hasher.write(list.as_bytes());
+            items.iter().for_each(|item| hasher.write(item.to_string().as_bytes()));
+        }
+        format!("{:032x}", hasher.finish128().as_u128())
+    }
+}
+
+fn init(settings: &Settings) -> Value {
+    let mut args = vec!["init".to_owned(), "--uid".to_owned(), settings.uid.to_string()];
+    args.extend(["--device".to_owned(), settings.device.clone()]);
+    for prefix in &settings.service_prefixes {
+        args.extend(["--service-prefix".to_owned(), prefix.to_string()]);
+    }
+    let skipped = [
+        ("--skip-inbound-ports", lists::written(&settings.skip_inbound_ports)),
+        ("--skip-outbound-ports", lists::written(&settings.skip_outbound_ports)),
+        ("--skip-subnets", settings.skip_subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        ("--skip-uids", lists::written(&settings.skip_uids)),
+    ];
+    for (flag, list) in skipped.into_iter().filter(|(_, list)| !list.is_empty()) {
+        args.extend([flag.to_owned(), list]);
+    }
+    let mut container = of_our_image(INIT, settings, args);
+    // The kernel gives a capability to a program that is not root only by way of its file, which has none.
+    container.insert("securityContext".to_owned(), confined(json!({ "drop": ["ALL"], "add": ["NET_ADMIN"] }), 0));
+    container.into()
+}
+
+fn sidecar(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Value {
+    let args = ["sidecar", "--config", "/etc/funicular/funicular.yaml"].map(ToOwned::to_owned).to_vec();
+    let mut container = of_our_image(SIDECAR, settings, args);
+    let mut put = |key: &str, value: Value| drop(container.insert(key.to_owned(), value));
+    put("env", env(pod, probes, settings).into());
+    put("ports", json!([{ "name": "funicular-mtr", "containerPort": METRICS_PORT, "protocol": "TCP" }]));
+    let ready = json!({ "path": "/ready", "port": METRICS_PORT });
+    put("readinessProbe", json!({ "httpGet": ready, "periodSeconds": 5 }));
+    put("securityContext", confined(json!({ "drop": ["ALL"] }), settings.uid));
+    put("volumeMounts", mounts(settings).into());
+    if settings.native {
+        put("restartPolicy", json!("Always"));
+        put("startupProbe", json!({ "httpGet": ready, "periodSeconds": 1, "failureThreshold": START_SECONDS }));
+    } else {
+        let wait = [PROGRAM, "sidecar", "wait", "--deadline", &format!("{START_SECONDS}s")].map(ToOwned::to_owned);
+        put("lifecycle", json!({ "postStart": { "exec": { "command": wait } } }));
+    }
+    container.into()
+}
+
+fn of_our_image(name: &str, settings: &Settings, args: Vec<String>) -> Map<String, Value> {
+    let mut container = Map::new();
+    let mut put = |key: &str, value: Value| drop(container.insert(key.to_owned(), value));
+    put("name", name.into());
+    put("image", settings.image.as_str().into());
+    if let Some(policy) = &settings.pull_policy {
+        put("imagePullPolicy", policy.as_str().into());
+    }
+    put("args", args.into());
+    put("resources", resources(settings));
+    put("terminationMessagePolicy", "FallbackToLogsOnError".into());
+    container
+}
+
+/// Everything is said, because the pod's own security context would fill what is not.
+fn confined(capabilities: Value, uid: u32) -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": capabilities,
+        "privileged": false,
+        "readOnlyRootFilesystem": true,
+        "runAsGroup": uid,
+        "runAsNonRoot": uid != 0,
+        "runAsUser": uid,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}
+
+fn resources(settings: &Settings) -> Value {
+    let wanted = &settings.resources;
+    let mut resources = json!({ "requests": { "cpu": wanted.cpu_request, "memory": wanted.memory_request } });
+    for (resource, limit) in [("cpu", &wanted.cpu_limit), ("memory", &wanted.memory_limit)] {
+        if let Some(limit) = limit {
+            resources["limits"][resource] = limit.as_str().into();
+        }
+    }
+    resources
+}
+
+/// Settings that the pod decides and its configuration file, which other pods share, cannot.
+fn env(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Vec<Value> {
+    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS);
+    let drain = settings.drain.map_or(grace.saturating_sub(LAST_WORDS_SECONDS).max(1), |drain| drain.as_secs());
+    let mut variables = vec![json!({ "name": "FUNICULAR_DRAIN", "value": format!("{drain}s") })];
+    let mut put = |name: &str, value: &str| variables.push(json!({ "name": name, "value": value }));
+    if let Some(level) = &settings.log_level {
+        put("FUNICULAR_LOG_LEVEL", level);
+    }
+    if let Some(format) = &settings.log_format {
+        put("FUNICULAR_LOG_FORMAT", format);
+    }
+    if !probes.is_empty() {
+        put("FUNICULAR_PROBES", &probes::for_the_sidecar(probes).to_string());
+    }
+    variables
+}
+
+fn mounts(settings: &Settings) -> Vec<Value> {
+    // A folder, never one file of it: a file that is mounted alone is not renewed (subPath).
+    let mount = |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
+    let mut mounts = vec![mount(CONFIG, "/etc/funicular"), mount(TOKEN, "/var/run/secrets/funicular")];
+    mounts.extend(settings.identity_secret.as_ref().map(|_| mount(IDENTITY, "/identity")));
+    mounts
+}
+
+fn volumes(settings: &Settings) -> Vec<Value> {
+    let token = json!({
+        "serviceAccountToken": { "audience": settings.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token" }
+    });
+    let mut volumes = vec![
+        json!({ "name": CONFIG, "configMap": { "name": settings.config_map } }),
+        json!({ "name": TOKEN, "projected": { "sources": [token] } }),
+    ];
+    let secret = settings.identity_secret.as_ref();
+    volumes.extend(secret.map(|secret| json!({ "name": IDENTITY, "secret": { "secretName": secret } })));
+    volumes
+}
