@@ -11,6 +11,7 @@ mod completion;
 mod inject;
 mod manifests;
 mod output;
+mod record;
 mod role;
 mod schema;
 mod ssa;
@@ -38,6 +39,8 @@ enum Command {
     Inject(inject::Inject),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
+    /// Look at and change the records of Peak's registry.
+    Record(record::Args),
     /// Print what a configuration may hold: JSON Schema, or the manual's reference.
     Schema(schema::Args),
     /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::Init(args) => crate::init::run(args),
         Command::Inject(args) => inject::inject(&args),
         Command::Peak(args) => crate::peak::run(args),
+        Command::Record(args) => record::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
         Command::Ssa(args) => ssa::run(args),

@@ -12,6 +12,7 @@
 //! reported together, and every setting in effect knows where it comes from. Nothing here opens the files that settings
 //! name: [`Sources::look_at_files`] only looks whether they could be.
 
+pub mod api;
 pub mod common;
 mod fault;
 mod files;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::api::Api;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
 use super::slices::Slices;
@@ -40,6 +41,8 @@ section! {
         rate_limit: RateLimit,
         /// The slices of services that this Peak gives to pods. None: none.
         slices: Option<Slices>,
+        /// Where records are changed over HTTP, and the registry is looked at. None: nowhere.
+        api: Option<Api>,
         /// Where Peak can be asked how it is. None: nowhere.
         admin: Option<Admin>,
         /// What is logged, and how.
@@ -157,6 +160,9 @@ impl Role for Peak {
         }
         if let Some(slices) = &self.slices {
             slices.check(check);
+        }
+        if let Some(api) = &self.api {
+            api.check(check);
         }
         for (index, key) in self.keys.iter().enumerate() {
             if self.keys[..index].iter().any(|other| other.name == key.name) {

@@ -13,12 +13,15 @@
 //! | [`observability`] | who watches it |
 //! | [`performance`] | who asks how fast it is, and wants to measure it |
 //! | [`threats`] | who must trust it |
+//! | [`api`] | who changes records, by command or by program |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
 pub mod addressing {}
+#[doc = include_str!("api.md")]
+pub mod api {}
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 #[doc = include_str!("configuration.md")]

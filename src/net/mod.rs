@@ -7,6 +7,7 @@ pub mod agent;
 pub mod connect;
 pub mod copy;
 pub mod dns_client;
+pub mod http_client;
 pub mod listen;
 pub mod namespace;
 pub mod nft;

@@ -3,6 +3,7 @@
 //! Owns the role's start, its answer to signals and its end. What a zone answers is `model::zone`'s, how it is written
 //! `wire::dns`'s, and what carries it [`dns`]'s.
 
+mod api;
 mod desk;
 mod dns;
 mod ledger;
@@ -175,7 +176,8 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     server.register(&metrics);
     process::register(&metrics);
     let store = Store::alone(served.load().seed());
-    let slices = start_slices(peak.slices.as_ref(), &store, &served, &metrics)?;
+    let trust_pods = start_slices(peak.slices.as_ref(), &store, &served, &metrics)?;
+    let trust = start_api(peak.api.as_ref(), &store, &served, &metrics)?;
     let shown = Shown {
         ready: ready.clone(),
         metrics,
@@ -200,7 +202,8 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
         };
         match wish {
             Wish::Reload => {
-                slices();
+                trust();
+                trust_pods();
                 reload(sources, &ledger, served.load().seed(), &reloads).await;
             }
             Wish::Stop => break,
@@ -247,16 +250,37 @@ fn start_slices(
     served: &Served,
     metrics: &Registry,
 ) -> anyhow::Result<impl Fn() + use<>> {
-    let mut trust = None;
-    if let Some(config) = config {
-        let opened = slices::open(config, store, served, metrics)?;
+    let opened = config.map(|config| slices::open(config, store, served, metrics)).transpose()?;
+    let trust = opened.as_ref().zip(config).map(|(opened, config)| opened.trust(config));
+    if let Some(opened) = opened {
         tracing::info!(address = %opened.local_addr()?, "leases of slices are given out");
-        trust = Some(opened.trust(config));
         tokio::spawn(opened.serve());
     }
     Ok(move || {
         if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
             tracing::error!(%error, "the key sets for leases could not be read again, the old ones hold");
+        }
+    })
+}
+
+/// Serves the API where it is configured; gives what reads its key sets again.
+fn start_api(
+    api: Option<&config::api::Api>,
+    store: &Store,
+    served: &Served,
+    metrics: &Registry,
+) -> anyhow::Result<impl Fn() + use<>> {
+    let mut trust = None;
+    if let Some(api) = api {
+        let routes = api::routes(store, served);
+        let opened = api::open(api, routes, metrics)?;
+        tracing::info!(address = %opened.local_addr()?, tls = api.tls.is_some(), "the API listens");
+        trust = Some(opened.trust());
+        tokio::spawn(opened.serve());
+    }
+    Ok(move || {
+        if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
+            tracing::error!(%error, "the API's key sets could not be read again, the old ones hold");
         }
     })
 }

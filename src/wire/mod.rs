@@ -1,6 +1,7 @@
 //! Bytes to types and back. Pure: no socket, clock, randomness, log or environment.
 
 pub mod agent;
+pub mod api;
 pub mod dns;
 pub mod explicit;
 pub mod jwks;

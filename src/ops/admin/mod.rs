@@ -19,7 +19,7 @@ mod serve;
 use serde_json::Value;
 
 pub use routes::{Query, Reply, Routes};
-pub use serve::{Audience, serve};
+pub use serve::{Audience, serve, suspicion};
 
 use super::logging::Logging;
 use super::metrics::{self, Registry};

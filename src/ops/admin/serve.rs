@@ -90,7 +90,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 async fn answer(routes: &Routes, audience: Audience, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let reply = match audience {
-        Audience::Loopback => suspicion(request.headers()),
+        Audience::Loopback => suspicion(request.headers()).map(|why| Reply::text(format!("{why}\n")).status(403)),
         Audience::Network => None,
     };
     let query = Query::new(request.uri().query().unwrap_or(""));
@@ -103,14 +103,16 @@ async fn answer(routes: &Routes, audience: Audience, request: &Request<Incoming>
     }
 }
 
-/// The refusal of a request that a web page could have sent: by a name that resolves to loopback, or across origins.
-fn suspicion(headers: &HeaderMap) -> Option<Reply> {
+/// What is wrong with a request that a web page could have sent: by a name that resolves to loopback, or across origins.
+/// For every port on loopback that takes requests without credentials: a browser on the machine is not its operator.
+#[must_use]
+pub fn suspicion(headers: &HeaderMap) -> Option<&'static str> {
     if headers.contains_key(ORIGIN) {
-        return Some(Reply::text("requests of web pages are refused\n").status(403));
+        return Some("requests of web pages are refused");
     }
     let host = headers.get(HOST)?;
     let is_local = host.to_str().is_ok_and(names_loopback);
-    (!is_local).then(|| Reply::text("name this port by a loopback address or localhost\n").status(403))
+    (!is_local).then_some("name this port by a loopback address or localhost")
 }
 
 /// Whether a Host header field (RFC 9110 §7.2) names the machine itself.

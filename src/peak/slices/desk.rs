@@ -16,7 +16,7 @@ use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::deadlines::Deadlines;
@@ -37,6 +37,8 @@ use crate::wire::lease::FromPeak;
 const PACE: Duration = Duration::from_millis(10);
 /// How long the plan waits after a pod has come for others that come with it. Slices that nobody has do not wait.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How often the registry is looked at for what others have changed.
+const GLANCE: Duration = Duration::from_millis(250);
 /// How often load and prefixes are looked at though nothing has happened.
 const LOOK: Duration = Duration::from_secs(10);
 /// How long the log may take.
@@ -65,8 +67,6 @@ pub(super) enum Word {
     Returns { stream: StreamId },
     /// It is gone; its lease runs out by itself.
     Gone { stream: StreamId },
-    /// An operator wants something.
-    Asked { commands: Vec<Command>, answer: oneshot::Sender<Option<Vec<Outcome>>> },
 }
 
 /// How much moves.
@@ -103,17 +103,27 @@ pub(super) struct Desk {
     /// Services to plan for, and when.
     due: BTreeMap<Name, Instant>,
     looked: Instant,
+    /// How many of the registry's commands this loop knows of.
+    seen: u64,
+}
+
+/// A sidecar that has come in this round.
+struct Came {
+    /// Where its registration stands among the commands.
+    at: usize,
+    stream: StreamId,
+    services: Vec<Name>,
+    out: mpsc::Sender<FromPeak>,
 }
 
 /// What one round has to do.
 #[derive(Default)]
 struct Round {
     commands: Vec<Command>,
-    /// For each registration among them: where it stands, and whose it is.
-    came: Vec<(usize, StreamId, Vec<Name>, mpsc::Sender<FromPeak>)>,
+    /// The registrations among them.
+    came: Vec<Came>,
     renewed: Vec<(StreamId, u64, Instant)>,
     reports: BTreeMap<Name, Vec<(PodId, HandoverId, Reported)>>,
-    asked: Vec<(usize, usize, oneshot::Sender<Option<Vec<Outcome>>>)>,
     /// Services whose slices may have to move at once.
     touched: BTreeSet<Name>,
 }
@@ -131,6 +141,7 @@ impl Desk {
             by_pod: BTreeMap::new(),
             due: BTreeMap::new(),
             looked: Instant::now(),
+            seen: 0,
         }
     }
 
@@ -165,7 +176,8 @@ impl Desk {
     fn next_look(&self) -> Instant {
         let planned = self.due.values().copied();
         let ends = self.deadlines.next().filter(|_| self.leading.is_some());
-        planned.chain(ends).min().unwrap_or(self.looked + LOOK).min(self.looked + LOOK)
+        let glance = Instant::now() + GLANCE;
+        planned.chain(ends).min().unwrap_or(glance).min(glance)
     }
 
     /// Takes the lead, or lets it go.
@@ -215,11 +227,12 @@ impl Desk {
             round.touched.insert(service.clone());
             round.commands.push(Command::Advance { service, reports });
         }
+        self.glance(&mut round);
         self.plan(&mut round, now);
-        if round.commands.is_empty() {
-            return;
-        }
         let touched = std::mem::take(&mut round.touched);
+        if round.commands.is_empty() {
+            return self.share(&touched);
+        }
         match self.propose(std::mem::take(&mut round.commands)).await {
             Some(outcomes) => self.done(round, &outcomes, now),
             // What became of it is not known. Whoever comes back learns what holds.
@@ -229,6 +242,7 @@ impl Desk {
                 return;
             }
         }
+        self.seen = self.leases().commands();
         self.share(&touched);
     }
 
@@ -249,7 +263,7 @@ impl Desk {
                     }
                     round.touched.insert(service.clone());
                 }
-                round.came.push((round.commands.len(), stream, services, out));
+                round.came.push(Came { at: round.commands.len(), stream, services, out });
                 round.commands.push(Command::Register(registration));
             }
             Word::Renewed { stream, number, at, load } => {
@@ -287,11 +301,6 @@ impl Desk {
                 if let Some(session) = self.sessions.remove(&stream) {
                     self.by_pod.remove(&session.pod);
                 }
-            }
-            Word::Asked { commands, answer } => {
-                round.touched.extend(self.leases().services().map(|(name, _)| name.clone()));
-                round.asked.push((round.commands.len(), commands.len(), answer));
-                round.commands.extend(commands);
             }
         }
     }
@@ -348,7 +357,7 @@ impl Desk {
             self.due.extend(self.leases().services().map(|(name, _)| (name.clone(), now)));
         }
         for name in &round.touched {
-            let came = round.came.iter().any(|(_, _, services, _)| services.contains(name));
+            let came = round.came.iter().any(|came| came.services.contains(name));
             let at = if came { now + SETTLE } else { now };
             let due = self.due.entry(name.clone()).or_insert(at);
             *due = if came { *due } else { now.min(*due) };
@@ -374,6 +383,15 @@ impl Desk {
                 round.touched.insert(name.clone());
                 round.commands.push(Command::Begin { service: name, moves, at: clock::now() });
             }
+        }
+    }
+
+    /// Looks whether others have changed the registry: operators, at any node.
+    fn glance(&mut self, round: &mut Round) {
+        let leases = self.leases();
+        if leases.commands() != self.seen {
+            self.seen = leases.commands();
+            round.touched.extend(leases.services().map(|(name, _)| name.clone()));
         }
     }
 
@@ -417,7 +435,7 @@ impl Desk {
     /// Answers whoever came and whoever asked.
     fn done(&mut self, round: Round, outcomes: &[Outcome], now: Instant) {
         let leases = self.leases();
-        for (at, stream, services, out) in round.came {
+        for Came { at, stream, services, out } in round.came {
             let Some(&Outcome::Registered(pod)) = outcomes.get(at) else { continue };
             self.deadlines.renew(pod, now);
             if let Some(earlier) = self.by_pod.insert(pod, stream) {
@@ -428,9 +446,6 @@ impl Desk {
             let count = services.len();
             let session = Session { pod, services, out, sent: vec![0; count], load: vec![BTreeMap::new(); count] };
             self.sessions.insert(stream, session);
-        }
-        for (at, count, answer) in round.asked {
-            let _ = answer.send(outcomes.get(at..at + count).map(<[Outcome]>::to_vec));
         }
         let gone: Vec<PodId> = self.by_pod.keys().copied().filter(|&pod| leases.lease(pod).is_none()).collect();
         for pod in gone {
@@ -489,9 +504,6 @@ fn turn_away(word: Word) {
     match word {
         Word::Came { out, .. } => {
             let _ = out.try_send(FromPeak::Elsewhere { leader: None });
-        }
-        Word::Asked { answer, .. } => {
-            let _ = answer.send(None);
         }
         Word::Renewed { .. }
         | Word::Reported { .. }

@@ -10,8 +10,9 @@
 //! | `desk` | the leader's loop |
 //! | `deadlines` | when leases end |
 //! | `space` | a service's space, from Peak's zones |
-//! | `show` | all of it, for people |
+//! | `show`, `ask` | all of it, for people |
 
+mod ask;
 mod deadlines;
 mod desk;
 mod metrics;
@@ -19,6 +20,7 @@ mod show;
 mod space;
 mod stream;
 
+pub(super) use ask::{CannotAsk, routes};
 pub(super) use show::shown;
 
 use std::io;
@@ -29,13 +31,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::dns::Served;
 use super::store::Store;
 use crate::config::common::Trust;
 use crate::config::slices::Slices;
-use crate::model::registry::lease::{Command, Outcome};
 use crate::net::listen;
 use crate::net::tls::{ServerTls, TlsFileError};
 use crate::ops::metrics::{Reason, Registry};
@@ -93,19 +94,6 @@ pub(super) struct Opened {
     counts: Counts,
 }
 
-/// What others of this process ask of the desk.
-#[derive(Clone)]
-pub(super) struct Counter(mpsc::Sender<Word>);
-
-impl Counter {
-    /// Applies an operator's commands; none when this node does not lead, or the log does not answer.
-    pub(super) async fn ask(&self, commands: Vec<Command>) -> Option<Vec<Outcome>> {
-        let (answer, answered) = oneshot::channel();
-        self.0.send(Word::Asked { commands, answer }).await.ok()?;
-        answered.await.ok()?
-    }
-}
-
 /// Reads the files and binds the listener; sidecars are heard once [`Opened::serve`] runs.
 pub(super) fn open(
     slices: &Slices,
@@ -143,11 +131,6 @@ impl Opened {
     /// Where it listens.
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-
-    /// The way to the desk.
-    pub(super) fn counter(&self) -> Counter {
-        Counter(self.to_desk.clone())
     }
 
     /// Reads the key sets again; the old ones hold when one is faulty.

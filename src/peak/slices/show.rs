@@ -1,12 +1,11 @@
-//! Leases and slices for people: JSON of everything, and what operators may ask for.
+//! Leases and slices for people: JSON of everything.
 
 use serde_json::{Value, json};
 
 use super::super::store::Store;
 use crate::model::Name;
-use crate::model::UnixSeconds;
-use crate::model::registry::lease::{Command, Lease, Leases, Planned, Service};
-use crate::model::ssa::plan::{Block, PodId, Why};
+use crate::model::registry::lease::{Lease, Leases, Service};
+use crate::model::ssa::plan::PodId;
 use crate::ops::metrics::Registry;
 
 /// Registers the gauges that are read from the registry at each scrape.
@@ -101,106 +100,4 @@ fn of_pod(pod: PodId, lease: &Lease, slices: u32, prefixes: u32) -> Value {
         "slices": slices,
         "prefixes": prefixes,
     })
-}
-
-/// What an operator may ask for.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
-pub(in crate::peak) enum Ask {
-    /// Slices go to a pod and stay there.
-    Move { service: String, prefix: ipnet::Ipv6Net, pod: String },
-    /// A pod is to have no slices, or its share again.
-    Drain {
-        pod: String,
-        #[serde(default)]
-        undo: bool,
-    },
-    /// Slices stay with a pod while it serves; without a pod, no longer.
-    Pin { service: String, prefix: ipnet::Ipv6Net, pod: Option<String> },
-    /// Slices are shared out again now.
-    Rebalance { service: String },
-}
-
-/// What cannot be done as it was asked for.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(in crate::peak) enum CannotAsk {
-    /// No such service.
-    #[error("{0} has no slices here")]
-    Service(String),
-    /// No such pod.
-    #[error("no pod {0} holds a lease; `funicular slices` lists them")]
-    Pod(String),
-    /// More than one.
-    #[error("several pods are called {0}: give its number")]
-    Ambiguous(String),
-    /// Not one or more slices.
-    #[error("{0} is no slice of the service, nor several that make one prefix")]
-    Prefix(ipnet::Ipv6Net),
-}
-
-impl CannotAsk {
-    /// A stable word.
-    pub(in crate::peak) fn reason(&self) -> &'static str {
-        match self {
-            Self::Service(_) => "slices-no-service",
-            Self::Pod(_) => "slices-no-pod",
-            Self::Ambiguous(_) => "slices-pod-ambiguous",
-            Self::Prefix(_) => "slices-no-block",
-        }
-    }
-}
-
-/// The commands that do what is asked for, and what they will move.
-pub(in crate::peak) fn asked(leases: &Leases, ask: &Ask, at: UnixSeconds) -> Result<Vec<Command>, CannotAsk> {
-    match ask {
-        Ask::Move { service, prefix, pod } => {
-            let (name, found) = service_of(leases, service)?;
-            let block = found.block_of(*prefix).ok_or(CannotAsk::Prefix(*prefix))?;
-            let to = pod_of(leases, pod)?;
-            let begin = Command::Begin { service: name.clone(), moves: moves(found, block, to), at };
-            // Or the next plan would share them out again.
-            Ok(vec![Command::Pin { service: name, block, pod: Some(to) }, begin])
-        }
-        Ask::Drain { pod, undo } => Ok(vec![Command::Drain { pod: pod_of(leases, pod)?, draining: !undo }]),
-        Ask::Pin { service, prefix, pod } => {
-            let (service, found) = service_of(leases, service)?;
-            let block = found.block_of(*prefix).ok_or(CannotAsk::Prefix(*prefix))?;
-            let pod = pod.as_deref().map(|pod| pod_of(leases, pod)).transpose()?;
-            Ok(vec![Command::Pin { service, block, pod }])
-        }
-        // The plan is made whenever somebody asks for anything.
-        Ask::Rebalance { service } => service_of(leases, service).map(|_| Vec::new()),
-    }
-}
-
-fn moves(service: &Service, block: Block, to: PodId) -> Vec<Planned> {
-    let blocks = service.ownership().blocks_in(block.range());
-    let mut moves: Vec<Planned> = Vec::new();
-    for (block, from) in blocks.filter(|&(_, from)| from != Some(to)) {
-        match moves.iter_mut().find(|planned| planned.from == from) {
-            Some(planned) => planned.blocks.push(block),
-            None => moves.push(Planned { blocks: vec![block], from, to, why: Why::Balance }),
-        }
-    }
-    moves
-}
-
-fn service_of<'l>(leases: &'l Leases, text: &str) -> Result<(Name, &'l Service), CannotAsk> {
-    let name = text.parse::<Name>().ok();
-    let found = name.and_then(|name| leases.service(&name).map(|service| (name, service)));
-    found.ok_or_else(|| CannotAsk::Service(text.to_owned()))
-}
-
-/// A pod by its number, or by a name that one alone has.
-fn pod_of(leases: &Leases, text: &str) -> Result<PodId, CannotAsk> {
-    let numbered = text.parse().ok().map(PodId).filter(|&pod| leases.lease(pod).is_some());
-    if let Some(pod) = numbered {
-        return Ok(pod);
-    }
-    let mut named = leases.leases().filter(|(_, lease)| *lease.instance == *text).map(|(pod, _)| pod);
-    match (named.next(), named.next()) {
-        (Some(pod), None) => Ok(pod),
-        (Some(_), Some(_)) => Err(CannotAsk::Ambiguous(text.to_owned())),
-        (None, _) => Err(CannotAsk::Pod(text.to_owned())),
-    }
 }
