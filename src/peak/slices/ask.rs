@@ -20,9 +20,12 @@ use crate::wire::api::SlicesAsk;
 /// The paths of slices.
 pub(in crate::peak) fn routes(store: &Store) -> Routes {
     let (shown, changed) = (store.clone(), store.clone());
-    Routes::default()
-        .on("GET", "/v1/slices", Need::Read, move |call| show_all(shown.clone(), call))
-        .on("POST", "/v1/slices", Need::Admin, move |call| change(changed.clone(), call))
+    Routes::default().on("GET", "/v1/slices", Need::Read, move |call| show_all(shown.clone(), call)).on(
+        "POST",
+        "/v1/slices",
+        Need::Admin,
+        move |call| change(changed.clone(), call),
+    )
 }
 
 async fn show_all(store: Store, call: Call) -> Answered {

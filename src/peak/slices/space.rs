@@ -3,7 +3,7 @@
 use ipnet::Ipv6Net;
 
 use crate::model::ssa::current;
-use crate::model::zone::{End, Key, Zones, types};
+use crate::model::zone::{Key, Zones, types};
 use crate::model::{Name, UnixSeconds};
 use crate::wire::dns::ssa_records::{self, Legacy, Sources};
 
@@ -48,12 +48,11 @@ pub(super) fn of(zones: &Zones, name: &Name, now: UnixSeconds) -> Result<(Vec<Ip
     Ok((prefixes, bits.min(room)))
 }
 
+/// The records at exactly a name: services have no wildcards.
 fn records(zones: &Zones, name: &Name, rtype: u16) -> Vec<Vec<u8>> {
     let mut key = Key::default();
     key.set(zones.seed(), name.wire());
     let Some(zone) = zones.find(&key, rtype) else { return Vec::new() };
-    match zone.answer(&key, rtype).end {
-        End::Data(set) => set.rdatas(zone.apex()).collect(),
-        End::NoData | End::NoName | End::Referral { .. } | End::Elsewhere => Vec::new(),
-    }
+    let set = zone.node(name).and_then(|node| node.set(rtype));
+    set.map_or_else(Vec::new, |set| set.rdatas(zone.apex()).collect())
 }
