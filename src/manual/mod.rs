@@ -16,6 +16,7 @@
 //! | [`api`] | who changes records, by command or by program |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`http`] | who runs HTTP in `header` mode, or calls by content |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -28,6 +29,8 @@ pub mod architecture {}
 pub mod configuration {}
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
+#[doc = include_str!("http.md")]
+pub mod http {}
 #[doc = include_str!("init.md")]
 pub mod init {}
 #[doc = include_str!("kubernetes.md")]

@@ -33,6 +33,8 @@ pub struct Line {
     pub mode: Option<&'static str>,
     /// How many addresses were tried.
     pub attempts: u32,
+    /// How many HTTP requests came on it, where that is known.
+    pub requests: Option<u64>,
     /// Bytes from client to server.
     pub sent_bytes: u64,
     /// Bytes from server to client.
@@ -56,6 +58,7 @@ impl Line {
             caller: None,
             mode: None,
             attempts: 0,
+            requests: None,
             sent_bytes: 0,
             received_bytes: 0,
             outcome: "dropped",
@@ -100,6 +103,7 @@ impl Drop for Line {
             caller = self.caller.as_deref(),
             mode = self.mode,
             attempts = self.attempts,
+            requests = self.requests,
             sent_bytes = self.sent_bytes,
             received_bytes = self.received_bytes,
             duration_seconds = self.begun.elapsed().as_secs_f64(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
-use super::inbound::admit::{OwnService, Probes};
+use super::inbound::admit::{OwnService, Probes, Told};
 use super::inbound::forward::Forward;
 use super::inbound::relay::Leased;
 use super::inbound::verify::Verifier;
@@ -158,6 +158,7 @@ fn outbound(config: &Sidecar, common: &Common) -> Result<Outbound, AssembleError
         secrets: Arc::clone(secrets),
         identity: config.identity.as_ref().map(|identity| material::identity(identity, report)).transpose()?,
         tunnels: Arc::new(report.pool()),
+        http: super::outbound::http::Shared::new(report),
         sources: Sources::default(),
         health: Health::default(),
         retries: Retries::default(),
@@ -259,6 +260,7 @@ fn own_service(service: &InboundService) -> OwnService {
         name: service.name.clone(),
         callers: service.callers.clone(),
         ports: service.ports.clone(),
+        told: Told { caller: service.tell_caller, forwarded: service.tell_forwarded },
         proxy_header: service.proxy_header.iter().copied().collect(),
     }
 }

@@ -10,8 +10,7 @@ use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
 use crate::wire::jwks::{Jwks, JwksError};
 use crate::wire::jwt::{BadSigningKey, SigningKey, TrustedIssuer};
 
-use super::inbound::relay::RELAY;
-use super::outbound::transport::{PP2, TUNNEL};
+use super::inbound::PROTOCOLS;
 
 /// Why a file does not serve. Names the file and the cause, never what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +55,7 @@ pub(super) fn identity(identity: &sidecar::Identity, report: &Report) -> Result<
 
 /// What proves this pod's services' names.
 pub(super) fn server(tls: &sidecar::Tls) -> Result<ServerTls, MaterialError> {
-    Ok(ServerTls::from_files(&tls.certificate, &tls.key, &[TUNNEL, PP2, RELAY])?)
+    Ok(ServerTls::from_files(&tls.certificate, &tls.key, &PROTOCOLS)?)
 }
 
 /// The issuers whose tokens are accepted, with their keys as the files have them now.

@@ -14,6 +14,7 @@
 //! | [`resolve`] | what Peak says |
 //! | [`outbound`] | intercept, recognise, pick, authenticate, transport |
 //! | [`inbound`] | accept, verify, admit, forward |
+//! | `http` | what both say and do in HTTP |
 //! | [`memory`] | how much memory may be in use before peers have to wait |
 //! | [`quota`] | how many connections may be under way for one service, or from one host |
 //! | [`lease`] | which slices are this pod's |
@@ -22,6 +23,7 @@
 
 mod assemble;
 pub mod directory;
+mod http;
 pub mod inbound;
 pub mod lease;
 mod listener;

@@ -9,12 +9,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::http::golden::Requests;
+use super::outbound::transport::http::Peers;
 use super::outbound::transport::pool::Pool;
-use super::outbound::transport::tunnel::How;
+use super::outbound::transport::tunnel::{How, Tunnels};
 use crate::net::copy::Transferred;
 use crate::ops::access_log::Line;
 use crate::ops::metrics::{
-    Counter, Counters, Direction, Gauges, Histogram, Label as _, Reason, Registry, SECONDS, labels,
+    Counter, Counters, Direction, Gauge, Gauges, Histogram, Label as _, Reason, Registry, SECONDS, labels,
 };
 
 /// How long a warning of one reason keeps others of the same silent.
@@ -27,6 +29,8 @@ labels! {
         Tunnel = "tunnel",
         /// A PROXY v2 header behind TLS.
         Pp2 = "pp2",
+        /// HTTP, a token with each request.
+        Header = "header",
         /// By the address rule alone: `token=none`.
         Plain = "none",
         /// No structured service on the other side: untouched.
@@ -90,6 +94,9 @@ pub struct Report {
     signed: Counter,
     streams: Counters<Tunnelled>,
     idle_tunnels: Gauges<Direction>,
+    idle_http: Gauge,
+    pub(in crate::sidecar) requests: Requests,
+    repeated: Counter,
     connect_seconds: Histogram,
     quiet: Arc<Mutex<HashMap<(Direction, &'static str), Quiet>>>,
 }
@@ -107,7 +114,7 @@ impl Report {
         Self {
             carried: registry.counters("funicular_connections_total", "Connections carried, by mode."),
             open: registry.gauges("funicular_connections_open", "Connections accepted and not ended."),
-            refusals: registry.counters("funicular_refusals_total", "Connections refused, by reason."),
+            refusals: registry.counters("funicular_refusals_total", "Connections and requests refused, by reason."),
             broken: registry.counters(
                 "funicular_connections_broken_total",
                 "Connections that broke off while they were carried, by who broke off.",
@@ -134,6 +141,13 @@ impl Report {
                 "Streams opened in tunnels to servers, by how they came by one.",
             ),
             idle_tunnels: registry.gauges("funicular_tunnels_idle", "Tunnels that carry no stream just now."),
+            idle_http: registry
+                .gauge("funicular_http_connections_idle", "HTTP connections to servers that wait for a request."),
+            requests: Requests::new(registry),
+            repeated: registry.counter(
+                "funicular_requests_repeated_total",
+                "HTTP requests sent once more because no octet of an answer came, or because they were misdirected.",
+            ),
             connect_seconds: registry.histogram(
                 "funicular_connect_seconds",
                 "Time from an application's connection to the server's, handshake included.",
@@ -232,8 +246,27 @@ impl Report {
 
     /// The free tunnels to servers.
     #[must_use]
-    pub fn pool(&self) -> Pool {
+    pub fn pool(&self) -> Tunnels {
         Pool::new(self.idle_tunnels.with(&Direction::Outbound))
+    }
+
+    /// The connections of HTTP to servers that wait.
+    pub(in crate::sidecar) fn peers(&self) -> Peers {
+        Pool::new(self.idle_http.clone())
+    }
+
+    /// A request is sent once more.
+    pub(in crate::sidecar) fn repeated(&self) {
+        self.repeated.increment();
+    }
+
+    /// One request of a connection was refused; others go on.
+    pub(in crate::sidecar) fn refused_request(&self, direction: Direction, refusal: &dyn Refusal) {
+        let reason = refusal.reason();
+        self.refusals.increment(&(direction, Reason(reason)));
+        if let Some(suppressed) = self.may_warn(direction, reason) {
+            tracing::warn!(direction = direction.value(), reason, suppressed, "request refused: {refusal}");
+        }
     }
 
     /// A caller's tunnel waits for its next stream; counts it until the value is dropped.
@@ -270,7 +303,7 @@ impl Report {
 }
 
 /// One connection that counts as open.
-pub(crate) struct Open(crate::ops::metrics::Gauge);
+pub(crate) struct Open(Gauge);
 
 impl Drop for Open {
     fn drop(&mut self) {

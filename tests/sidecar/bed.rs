@@ -21,10 +21,10 @@ use funicular::ops::clock;
 use funicular::ops::drain::Drain;
 use funicular::ops::metrics::Registry;
 use funicular::sidecar::directory::{Directory, Found};
-use funicular::sidecar::inbound::admit::{OwnService, Probes};
+use funicular::sidecar::inbound::admit::{OwnService, Probes, Told};
 use funicular::sidecar::inbound::forward::Forward;
 use funicular::sidecar::inbound::verify::Verifier;
-use funicular::sidecar::inbound::{Inbound, Policy};
+use funicular::sidecar::inbound::{Inbound, PROTOCOLS, Policy};
 use funicular::sidecar::memory::Memory;
 use funicular::sidecar::original::OriginalDst;
 use funicular::sidecar::outbound::authenticate::Tokens;
@@ -91,7 +91,7 @@ impl Authority {
             rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
-        ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), &[TUNNEL, PP2]).unwrap()
+        ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), &PROTOCOLS).unwrap()
     }
 
     pub(crate) fn trusted(&self) -> Vec<TrustedIssuer> {
@@ -228,6 +228,7 @@ impl OutboundBed {
             secrets: Arc::default(),
             identity: Some(Identity { tokens, tls: authority.client() }),
             tunnels: Arc::new(report.pool()),
+            http: funicular::sidecar::outbound::http::Shared::new(&report),
             sources: Sources::default(),
             health: Health::default(),
             retries: Retries::default(),
@@ -268,7 +269,8 @@ impl InboundBed {
         let registry = Registry::new();
         let report = Report::new(&registry);
         let ports = BTreeMap::from([(80, application)]);
-        let own = OwnService { name: name(SERVICE), callers: None, ports, proxy_header: BTreeSet::new() };
+        let (proxy_header, told) = (BTreeSet::new(), Told::default());
+        let own = OwnService { name: name(SERVICE), callers: None, ports, proxy_header, told };
         let inbound = Inbound {
             original: going_to(DESTINATION.parse::<SocketAddr>().unwrap()),
             directory: Table::of([service(&["2001:db8:5:1::/64"], &[RULE], None)]),

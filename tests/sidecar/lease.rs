@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use funicular::config::slices::Lapsed;
 use funicular::ops::metrics::Registry;
+use funicular::sidecar::inbound::relay::Leased;
 use funicular::sidecar::lease::{self, Handle, LeaseMetrics, Slices, Standing, Wanted};
 use funicular::sidecar::outbound::Identity;
 use funicular::sidecar::outbound::authenticate::Tokens;
@@ -32,6 +33,7 @@ const SLICES: u32 = 256;
 struct Peak {
     child: Child,
     admin: SocketAddr,
+    api: SocketAddr,
     leases: SocketAddr,
 }
 
@@ -55,6 +57,7 @@ impl Peak {
         let text = format!(
             "listen: \"[::1]:0\"\nworkers: 1\n\
              zones: [{{ name: shop.peak, file: {zone} }}]\n\
+             api: {{ listen: \"127.0.0.1:0\" }}\n\
              admin: {{ listen: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
              log: {{ format: json, level: debug }}\n\
              slices:\n  listen: \"[::1]:0\"\n  name: {PEAK}\n  certificate: {cert}\n  key: {key}\n  lease: {life}ms\n  \
@@ -74,13 +77,14 @@ impl Peak {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (mut admin, mut leases, mut seen) = (None, None, String::new());
+        let (mut admin, mut api, mut leases, mut seen) = (None, None, None, String::new());
         let read = async {
-            while admin.is_none() || leases.is_none() {
+            while admin.is_none() || leases.is_none() || api.is_none() {
                 let Some(line) = lines.next_line().await.unwrap() else { panic!("it ended: {seen}") };
                 let said: Value = serde_json::from_str(&line).unwrap_or_default();
                 match said["message"].as_str() {
                     Some("admin ports are open") => admin = said["admin"].as_str().and_then(|at| at.parse().ok()),
+                    Some("the API listens") => api = said["address"].as_str().and_then(|at| at.parse().ok()),
                     Some("leases of slices are given out") => {
                         leases = said["address"].as_str().and_then(|at| at.parse().ok());
                     }
@@ -91,7 +95,7 @@ impl Peak {
         };
         within(read).await;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, admin: admin.unwrap(), leases: leases.unwrap() }
+        Self { child, admin: admin.unwrap(), api: api.unwrap(), leases: leases.unwrap() }
     }
 
     /// What `GET /slices` says of the service; nothing before it is known.
@@ -104,6 +108,15 @@ impl Peak {
         let (_, body) = reply.split_once("\r\n\r\n")?;
         let all: Value = serde_json::from_str(body).ok()?;
         all["services"].get(0).cloned()
+    }
+
+    /// What `funicular slices` prints, if it ends well.
+    async fn slices(&self, arguments: &[&str]) -> Result<String, String> {
+        let server = format!("http://{}", self.api);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_funicular"));
+        let ran = command.arg("slices").args(arguments).args(["--server", &server]).output().await.unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        if ran.status.success() { Ok(text(ran.stdout)) } else { Err(text(ran.stderr)) }
     }
 
     /// Waits until what is shown is as wanted.
@@ -153,6 +166,18 @@ impl Pod {
     }
 
     fn with(authority: &Authority, server: SocketAddr, number: u16, lapsed: Lapsed, who: &str) -> Self {
+        let inbound = (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number), 15_006);
+        Self::reached_at(inbound, authority, server, number, lapsed, who)
+    }
+
+    fn reached_at(
+        inbound: (Ipv6Addr, u16),
+        authority: &Authority,
+        server: SocketAddr,
+        number: u16,
+        lapsed: Lapsed,
+        who: &str,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _inside = runtime.enter();
         let registry = Registry::new();
@@ -164,7 +189,7 @@ impl Pod {
             servers: vec![server],
             peak: name(PEAK),
             pod: format!("orders-{number}"),
-            inbound: (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number), 15_006),
+            inbound,
             weight: 1,
             services: vec![name(SERVICE)],
             agent: None,
@@ -369,4 +394,69 @@ async fn a_workload_that_may_not_serve_gets_nothing() {
     let _pod = Pod::start(&authority, peak.leases, 2);
     peak.settles(1).await;
     assert_eq!(slices_of(&peak.shown().await.unwrap()).into_keys().collect::<Vec<_>>(), ["orders-2"]);
+}
+
+#[tokio::test]
+async fn operators_see_and_move_slices_and_a_dry_run_moves_nothing() {
+    let authority = Authority::new();
+    let peak = Peak::start(&authority).await;
+    let _pods: Vec<Pod> = (1..=2).map(|number| Pod::start(&authority, peak.leases, number)).collect();
+    peak.settles(2).await;
+    let shown = peak.slices(&[SERVICE]).await.unwrap();
+    assert!(shown.contains("orders-1") && shown.contains("50.0%"), "{shown}");
+    let block = |at: u8| format!("2001:db8:5:1:{at:x}000::/68");
+    let owner = |shown: &Value, slice: u64| {
+        let runs = shown["owners"].as_array().unwrap();
+        let run =
+            runs.iter().find(|run| (0..run[1].as_u64().unwrap()).any(|at| run[0].as_u64().unwrap() + at == slice));
+        run.unwrap()[2].as_u64().unwrap()
+    };
+    let before = peak.shown().await.unwrap();
+    let other = before["pods"].as_array().unwrap().iter().find(|pod| pod["pod"] != owner(&before, 0)).unwrap();
+    let (other, number) = (other["name"].as_str().unwrap(), other["pod"].as_u64().unwrap());
+    let moves = ["move", SERVICE, &block(0), other];
+    let dry = peak.slices(&[&moves[..], &["--dry-run"]].concat()).await.unwrap();
+    assert!(dry.contains("16 slices would move"), "{dry}");
+    assert_eq!(owner(&peak.shown().await.unwrap(), 0), owner(&before, 0));
+    peak.slices(&moves).await.unwrap();
+    peak.shows(|shown| owner(shown, 0) == number && owner(shown, 15) == number && under_way(shown) == 0).await;
+    peak.slices(&["drain", other]).await.unwrap();
+    // Pinned slices stay as long as their pod serves, and one that drains does not.
+    peak.shows(|shown| under_way(shown) == 0 && slices_of(shown)[other] <= 16).await;
+    let refused = peak.slices(&["drain", "nobody"]).await.unwrap_err();
+    assert!(refused.contains("slices-no-pod"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_call_that_reaches_the_old_owner_is_relayed_to_the_new_one() {
+    let authority = Authority::new();
+    let peak = Peak::start(&authority).await;
+    let leased = |slices: &Arc<Slices>| {
+        let report = Report::new(&Registry::new());
+        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), Duration::from_secs(300), report);
+        let identity = Arc::new(Identity { tokens, tls: authority.client() });
+        Some(Leased { slices: Arc::clone(slices), identity, id: WEB.parse().unwrap(), mark: None })
+    };
+    let mut application = Application::start().await;
+    let mut new = InboundBed::new(&authority, application.port);
+    new.inbound.original = straight_to_us();
+    let known = Arc::new(Slices::new(Lapsed::Serve));
+    new.inbound.leased = leased(&known);
+    let new = new.start().await;
+    // The old owner has everything, then hands it over to the new one.
+    let mut old_pod = Pod::start(&authority, peak.leases, 1);
+    peak.settles(1).await;
+    let inbound = (Ipv6Addr::LOCALHOST, new.address.port());
+    let _new_pod = Pod::reached_at(inbound, &authority, peak.leases, 2, Lapsed::Serve, WEB);
+    within(old_pod.handle.hand_over(Duration::from_secs(10))).await;
+    let strange = Application::start().await;
+    let mut old = InboundBed::new(&authority, strange.port);
+    old.inbound.leased = leased(&old_pod.slices);
+    let old = old.start().await;
+    drop(authority.server(SERVICE));
+    let token = authority.token();
+    let mut stream = Caller::with(&authority, token.as_bytes()).connect(&old).await.unwrap();
+    let mut server = application.accept().await;
+    hears(&mut stream, &mut server, "to whom it belongs").await;
+    hears(&mut server, &mut stream, "and back").await;
 }

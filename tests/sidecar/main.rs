@@ -4,6 +4,7 @@
 
 mod bed;
 mod explicit;
+mod http;
 mod inbound;
 mod lease;
 mod life;

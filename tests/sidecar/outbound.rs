@@ -36,7 +36,7 @@ async fn a_server_that_proves_the_name_gets_one_header_and_then_the_bytes() {
     let First::Tls(hello) = first_octets(listener.accept().await.unwrap().0).await.unwrap() else {
         panic!("no ClientHello");
     };
-    let mut stream = authority.server(SERVICE).accept(hello).await.unwrap();
+    let mut stream = authority.server(SERVICE).accept(hello, "pp2").await.unwrap();
     let mut octets = Vec::new();
     while octets.len() < 8 || !octets.ends_with(b"question") {
         assert_ne!(within(stream.read_buf(&mut octets)).await.unwrap(), 0);
@@ -61,7 +61,7 @@ async fn a_server_that_cannot_prove_the_name_gets_no_token_and_no_byte() {
         let First::Tls(hello) = first_octets(listener.accept().await.unwrap().0).await.unwrap() else {
             panic!("no ClientHello");
         };
-        assert!(within(tls.accept(hello)).await.is_err());
+        assert!(within(tls.accept(hello, "pp2")).await.is_err());
         ends_by_reset(app).await;
         outbound.refused("outbound", "server-unproven", 1).await;
     }
@@ -120,16 +120,6 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up_at_the_attempts_end(
     let _silent = listener.accept().await.unwrap();
     ends_by_reset(client).await;
     outbound.refused("outbound", "server-timed-out", 1).await;
-}
-
-#[tokio::test]
-async fn a_mode_that_is_not_served_fails_at_once_and_connects_to_nobody() {
-    let authority = Authority::new();
-    let mut server = Application::start().await;
-    let outbound = OutboundBed::new(&authority, on_loopback("v=ssa1 token=header", server.port)).start().await;
-    ends_by_reset(outbound.connect().await).await;
-    outbound.refused("outbound", "token-mode-unsupported", 1).await;
-    assert!(server.is_untouched());
 }
 
 #[tokio::test]
@@ -261,7 +251,7 @@ fn a_candidate_that_is_silent_is_overtaken_after_the_delay_and_shunned_from_then
                 let First::Tls(hello) = first_octets(listener.accept().await.unwrap().0).await.unwrap() else {
                     panic!("no ClientHello");
                 };
-                tls.accept(hello).await.unwrap().write_all(b"served").await.unwrap();
+                tls.accept(hello, "pp2").await.unwrap().write_all(b"served").await.unwrap();
             }
         });
         let rule = "v=ssa1 token=pp2 layout=random:64 slices=1";

@@ -70,7 +70,7 @@ impl HandServer {
             panic!("no ClientHello");
         };
         assert!(hello.offers(TUNNEL));
-        Tunnel::new(self.tls.accept(hello).await.unwrap(), ByHand::default())
+        Tunnel::new(self.tls.accept(hello, TUNNEL).await.unwrap(), ByHand::default())
     }
 }
 

@@ -248,6 +248,10 @@ section! {
         callers: Option<Vec<CallerPattern>>,
         /// Port a connection arrives at: local port it is handed to. A port not listed stays as it is.
         ports: BTreeMap<u16, u16>,
+        /// Whether the application is told who calls, in the field `Peak-Caller` of each request in `header` mode.
+        tell_caller: bool = "false",
+        /// Whether the application is told the caller's address, in `Forwarded` (RFC 7239) of each request in `header` mode.
+        tell_forwarded: bool = "false",
         /// Local ports whose program reads a PROXY protocol v2 header, and so learns the caller's address and the one that
         /// it called.
         proxy_header: Vec<u16>,

@@ -12,6 +12,7 @@ mod bits;
 mod candidates;
 mod check;
 mod compute;
+mod content_key;
 mod explain;
 mod hex_key;
 mod keyed_hash;
@@ -26,6 +27,7 @@ mod space;
 mod tests;
 
 pub use check::{Missing, Verdict};
+pub use content_key::Asked;
 pub use explain::{Expected, Explanation, FieldPart, PrefixPart};
 pub use rule::{ContentSource, MalformedRule, Rule, TokenMode};
 pub use secret::Secret;

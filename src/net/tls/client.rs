@@ -47,12 +47,12 @@ pub enum ConnectError {
         cause: rustls::Error,
     },
     /// It has proved the name, and does not speak the protocol asked for.
-    #[error("the server is {name}, but does not speak {protocol:?}")]
+    #[error("the server is {name}, but does not speak {}", .protocols.join(" or "))]
     Protocol {
         /// The name asked for.
         name: Name,
-        /// The ALPN protocol offered.
-        protocol: &'static str,
+        /// The ALPN protocols offered.
+        protocols: Box<[&'static str]>,
     },
     /// It speaks no TLS 1.3, or refused ours.
     #[error("the TLS handshake failed: {0}")]
@@ -113,14 +113,28 @@ impl ClientTls {
         name: &Name,
         protocol: &'static str,
     ) -> Result<ClientStream, ConnectError> {
+        self.connect_by_one_of(tcp, name, &[protocol]).await.map(|(stream, _)| stream)
+    }
+
+    /// As [`ClientTls::connect`], with a server that speaks one of `protocols`, the one liked best first; says which.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect_by_one_of(
+        &self,
+        tcp: TcpStream,
+        name: &Name,
+        protocols: &[&'static str],
+    ) -> Result<(ClientStream, &'static str), ConnectError> {
         let server_name = server_name(name)?;
-        let alpn = vec![protocol.as_bytes().to_vec()];
+        let alpn = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let connected = self.connector.with_alpn(alpn).connect(server_name, Gulp::new(tcp)).await;
-        let stream = connected.map_err(|error| failure(error, name, protocol))?;
-        if stream.get_ref().1.alpn_protocol() != Some(protocol.as_bytes()) {
-            return Err(ConnectError::Protocol { name: name.clone(), protocol });
+        let stream = connected.map_err(|error| failure(error, name, protocols))?;
+        let agreed = stream.get_ref().1.alpn_protocol();
+        match protocols.iter().find(|protocol| agreed == Some(protocol.as_bytes())) {
+            Some(&protocol) => Ok((stream, protocol)),
+            None => Err(ConnectError::Protocol { name: name.clone(), protocols: protocols.into() }),
         }
-        Ok(stream)
     }
 }
 
@@ -143,12 +157,12 @@ fn server_name(name: &Name) -> Result<ServerName<'static>, NoHostName> {
 }
 
 /// Sorts what tokio-rustls wraps into an I/O error.
-fn failure(error: io::Error, name: &Name, protocol: &'static str) -> ConnectError {
+fn failure(error: io::Error, name: &Name, protocols: &[&'static str]) -> ConnectError {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
     match cause {
         None => ConnectError::Ended(error),
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
-            ConnectError::Protocol { name: name.clone(), protocol }
+            ConnectError::Protocol { name: name.clone(), protocols: protocols.into() }
         }
         Some(cause @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
             ConnectError::Unproven { name: name.clone(), cause }

@@ -104,7 +104,14 @@ impl Hello {
     /// Whether the client offers the protocol.
     #[must_use]
     pub fn offers(&self, protocol: &str) -> bool {
-        self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|one| one == protocol.as_bytes()))
+        self.first_offered(&[protocol]).is_some()
+    }
+
+    /// The one of `protocols` that the client likes best, if it offers any.
+    #[must_use]
+    pub fn first_offered<'p>(&self, protocols: &[&'p str]) -> Option<&'p str> {
+        let mut offered = self.accepted.client_hello().alpn()?;
+        offered.find_map(|one| protocols.iter().find(|protocol| one == protocol.as_bytes())).copied()
     }
 
     /// The connection and what was read of it, for somebody else to answer.

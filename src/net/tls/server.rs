@@ -15,6 +15,9 @@ use super::{Gulp, Hello, ServerStream};
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    /// Which protocol is spoken is decided before the handshake, so there is one configuration for each as well; they
+    /// share keys and tickets.
+    by_protocol: Arc<[(Box<str>, Arc<ServerConfig>)]>,
 }
 
 /// Why a handshake failed after a good ClientHello.
@@ -40,7 +43,7 @@ impl HandshakeError {
 }
 
 impl ServerTls {
-    /// A server with this certificate chain and key, which speaks `protocols`, the one it likes best first.
+    /// A server with this certificate chain and key, which speaks `protocols`.
     ///
     /// # Errors
     /// What is wrong with the files.
@@ -52,24 +55,35 @@ impl ServerTls {
             .with_no_client_auth()
             .with_single_cert(file::certificates(certificate)?, file::private_key(key)?)
             .map_err(mismatch)?;
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         // Tickets that hold the session, so that a returning caller costs half a handshake and we keep no table.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
         config.send_tls13_tickets = 1;
-        Ok(Self { config: Arc::new(config) })
+        let octets = |protocol: &&str| protocol.as_bytes().to_vec();
+        let speaking = |protocol: &&str| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![octets(protocol)];
+            (Box::from(*protocol), Arc::new(config))
+        };
+        let by_protocol = protocols.iter().map(speaking).collect();
+        config.alpn_protocols = protocols.iter().map(octets).collect();
+        Ok(Self { config: Arc::new(config), by_protocol })
     }
 
-    /// Answers a ClientHello and finishes the handshake. Bound it in time: the peer decides how long it takes.
+    /// Answers a ClientHello and finishes the handshake, for this one of the protocols that the client offers. Bound it in
+    /// time: the peer decides how long it takes.
     ///
     /// # Errors
     /// [`HandshakeError`]; the peer has been sent the protocol's own alert.
-    pub async fn accept(&self, hello: Hello) -> Result<ServerStream, HandshakeError> {
+    pub async fn accept(&self, hello: Hello, protocol: &str) -> Result<ServerStream, HandshakeError> {
+        let spoken = self.by_protocol.iter().find(|(spoken, _)| **spoken == *protocol);
+        // One that is not spoken here leads to the alert that says so.
+        let config = spoken.map_or(&self.config, |(_, config)| config);
         let (accepted, tcp) = hello.into_accepted();
-        StartHandshake::from_parts(accepted, Gulp::new(tcp)).into_stream(Arc::clone(&self.config)).await.map_err(
-            |error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        StartHandshake::from_parts(accepted, Gulp::new(tcp)).into_stream(Arc::clone(config)).await.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(cause) => HandshakeError::Tls(cause.clone()),
                 None => HandshakeError::Ended(error),
-            },
-        )
+            }
+        })
     }
 }

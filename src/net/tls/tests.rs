@@ -52,7 +52,7 @@ async fn handshake(client: ClientTls, server: ServerTls) -> (Result<ClientStream
         };
         assert_eq!(hello.server_name().as_deref(), Some("orders.shop.peak"));
         assert!(hello.offers("pp2") && !hello.offers("h2"));
-        server.accept(hello).await.ok()
+        server.accept(hello, "pp2").await.ok()
     });
     let name: Name = "Orders.shop.peak.".parse().unwrap();
     let connected = client.connect(TcpStream::connect(address).await.unwrap(), &name, "pp2").await;

@@ -1,3 +1,5 @@
+//! Who may do what, by each way of being known.
+
 use super::*;
 use crate::model::token::{Algorithm, Claims};
 use crate::wire::jwks::{Jwks, to_jwks};

@@ -105,7 +105,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 async fn handshake(tcp: TcpStream, tls: &ServerTls, desk: &Desk) -> Option<ServerStream> {
     let shaking = async {
         match first_octets(tcp).await {
-            Ok(First::Tls(hello)) => tls.accept(hello).await.map_err(|error| error.reason()),
+            Ok(First::Tls(hello)) => tls.accept(hello, HTTP).await.map_err(|error| error.reason()),
             Ok(First::Other(..)) => Err("plaintext"),
             Err(error) => Err(error.reason()),
         }

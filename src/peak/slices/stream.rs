@@ -149,7 +149,7 @@ async fn introduced(gate: &Gate, tcp: TcpStream) -> Result<(Frames, Box<Register
         First::Tls(_) => return Err(StreamError::Protocol),
         First::Other(..) => return Err(StreamError::Plaintext),
     };
-    let mut frames = Frames { stream: gate.tls.accept(hello).await?, octets: Vec::new() };
+    let mut frames = Frames { stream: gate.tls.accept(hello, PROTOCOL).await?, octets: Vec::new() };
     match frames.next().await? {
         FromSidecar::Register(register) => Ok((frames, register)),
         FromSidecar::Renew { .. }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::model::Name;
 use crate::net::tls::{self, First, HandshakeError, Hello, HelloError, ServerStream, ServerTls};
+use crate::sidecar::http::{HTTP_1, HTTP_2, Version};
 use crate::sidecar::outbound::transport::{PP2, TUNNEL};
 use crate::wire::proxy_header::{self, ProxyHeader, ProxyHeaderError};
 
@@ -41,6 +42,8 @@ pub(super) enum Protocol {
     Tunnel,
     /// One header.
     Pp2,
+    /// A token with each request.
+    Http(Version),
 }
 
 impl Protocol {
@@ -49,6 +52,17 @@ impl Protocol {
         match self {
             Self::Tunnel => "tunnel",
             Self::Pp2 => "pp2",
+            Self::Http(_) => "header",
+        }
+    }
+
+    /// Its name in TLS.
+    pub(super) fn alpn(self) -> &'static str {
+        match self {
+            Self::Tunnel => TUNNEL,
+            Self::Pp2 => PP2,
+            Self::Http(Version::One) => HTTP_1,
+            Self::Http(Version::Two) => HTTP_2,
         }
     }
 
@@ -59,7 +73,8 @@ impl Protocol {
         } else if hello.offers(PP2) {
             Some(Self::Pp2)
         } else {
-            None
+            // Which one is spoken is the client's choice: its application speaks it already.
+            hello.first_offered(&[HTTP_1, HTTP_2]).and_then(Version::of_alpn).map(Self::Http)
         }
     }
 }
@@ -191,9 +206,14 @@ pub(super) async fn begun(tcp: TcpStream, allowance: Allowance, may_be_silent: b
     }
 }
 
-/// Finishes the handshake.
-pub(super) async fn shaken(hello: Hello, tls: &ServerTls, allowance: Allowance) -> Result<ServerStream, AcceptError> {
-    let handshake = timeout_at(allowance.until, tls.accept(hello));
+/// Finishes the handshake, for a protocol by its name in TLS.
+pub(super) async fn shaken(
+    hello: Hello,
+    tls: &ServerTls,
+    protocol: &str,
+    allowance: Allowance,
+) -> Result<ServerStream, AcceptError> {
+    let handshake = timeout_at(allowance.until, tls.accept(hello, protocol));
     Ok(handshake.await.map_err(|_| allowance.too_slow("TLS handshake"))??)
 }
 

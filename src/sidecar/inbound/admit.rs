@@ -1,5 +1,6 @@
 //! Third phase: whether the destination is right for this caller, and whether the caller may come in.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -22,6 +23,17 @@ pub struct OwnService {
     pub ports: BTreeMap<u16, u16>,
     /// Local ports whose program reads a PROXY v2 header.
     pub proxy_header: BTreeSet<u16>,
+    /// What the application is told of a request that came in `header` mode.
+    pub told: Told,
+}
+
+/// What the application is told of who calls.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Told {
+    /// Its name, in `Peak-Caller`.
+    pub caller: bool,
+    /// Its address, in `Forwarded` (RFC 7239).
+    pub forwarded: bool,
 }
 
 impl OwnService {
@@ -70,6 +82,14 @@ impl Misaddressed {
     }
 }
 
+/// The content key that a rule reads from a request, where there is a request.
+pub(super) type ContentKey<'r> = dyn Fn(&Rule) -> Option<Cow<'r, [u8]>> + Sync + 'r;
+
+/// Nothing is known of what is asked for.
+pub(super) fn unknown<'r>(_rule: &Rule) -> Option<Cow<'r, [u8]>> {
+    None
+}
+
 /// A destination that fits a rule of the service for this caller. Only [`fits`] makes one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fitting(());
@@ -81,8 +101,9 @@ pub(super) fn fits(
     caller: Ipv6Addr,
     secrets: &Secrets,
     now: UnixSeconds,
+    key: &ContentKey<'_>,
 ) -> Result<Fitting, Misaddressed> {
-    let check = |rule: &Rule| check(rule, service, destination, caller, secrets, now);
+    let check = |rule: &Rule| check(rule, service, destination, caller, secrets, now, key(rule).as_deref());
     let in_use = current(&service.rules, now).or(service.rules.first());
     let wrong = match in_use.map(check) {
         Some(Ok(())) => return Ok(Fitting(())),
@@ -105,7 +126,7 @@ pub(super) fn fits_without_token(
     now: UnixSeconds,
 ) -> Option<Result<Fitting, Misaddressed>> {
     let open = service.rules.iter().all(|rule| rule.token_mode() == TokenMode::None);
-    (open && service.space.contains(destination)).then(|| fits(service, destination, caller, secrets, now))
+    (open && service.space.contains(destination)).then(|| fits(service, destination, caller, secrets, now, &unknown))
 }
 
 /// Each rule names its own secret, so they are checked one by one.
@@ -116,8 +137,9 @@ fn check(
     caller: Ipv6Addr,
     secrets: &Secrets,
     now: UnixSeconds,
+    content: Option<&[u8]>,
 ) -> Result<(), Wrong> {
-    let known = Known { source: Some(caller), content: None, secret: secrets.of(rule), now: Some(now) };
+    let known = Known { source: Some(caller), content, secret: secrets.of(rule), now: Some(now) };
     rule.check(&service.space, destination, &known)
 }
 
@@ -147,7 +169,7 @@ mod tests {
     fn an_address_that_fits_any_generation_is_right_and_one_that_fits_none_is_wrong_by_the_one_in_use() {
         let service = service(&["v=ssa1 layout=fixed:16/1 gen=1", "v=ssa1 layout=fixed:16/2,source:0-8 gen=2"]);
         let caller = address("2001:db8:1::10");
-        let fitting = |text| fits(&service, address(text), caller, &Secrets::default(), NOW);
+        let fitting = |text| fits(&service, address(text), caller, &Secrets::default(), NOW, &unknown);
         assert!(fitting("2001:db8:5:1:1:ffff::").is_ok());
         assert!(fitting("2001:db8:5:1:2:2000::").is_ok());
         assert_eq!(fitting("2001:db8:5:1:2:ff00::").unwrap_err().wrong, Wrong("source"));
@@ -180,7 +202,7 @@ mod tests {
     fn a_port_that_is_not_mapped_stays_as_it_is() {
         let ports = BTreeMap::from([(80, 8080)]);
         let name = "orders.shop.peak".parse().unwrap();
-        let own = OwnService { name, callers: None, ports, proxy_header: BTreeSet::new() };
+        let own = OwnService { name, callers: None, ports, proxy_header: BTreeSet::new(), told: Told::default() };
         assert_eq!((own.local_port(80), own.local_port(81)), (8080, 81));
     }
 }

@@ -44,6 +44,14 @@ pub enum ForwardError {
         /// What came of IPv4.
         four: io::Error,
     },
+    /// It answers, and speaks no HTTP/2.
+    #[error("the application on port {port} cannot be spoken HTTP with: {cause}")]
+    Unspoken {
+        /// The local port.
+        port: u16,
+        /// Why.
+        cause: hyper::Error,
+    },
     /// It hung up before it could be told who calls.
     #[error("the application on port {port} hung up before it was told who calls: {cause}")]
     Header {
@@ -61,6 +69,7 @@ impl ForwardError {
         match self {
             Self::Reserved { .. } => "port-reserved",
             Self::Unreached { .. } | Self::Header { .. } => "application-unreachable",
+            Self::Unspoken { .. } => "application-http-failed",
         }
     }
 }

@@ -12,6 +12,7 @@
 mod accept;
 pub mod admit;
 pub mod forward;
+mod http;
 pub mod relay;
 mod tunnel;
 pub mod verify;
@@ -27,19 +28,22 @@ use tokio::net::{TcpListener, TcpStream};
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
 use self::admit::{Fitting, Misaddressed, OwnService, Probes};
 use self::forward::{Forward, ForwardError};
-use self::relay::Leased;
+use self::relay::{Leased, RELAY};
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
 use self::verify::{Unverifiable, Verifier};
 use super::directory::Directory;
+use super::http::{HTTP_1, HTTP_2};
 use super::lease::{self, Standing};
 use super::listener;
 use super::memory::Memory;
 use super::original::{NotRedirected, OriginalDst};
+use super::outbound::transport::{PP2, TUNNEL};
 use super::quota::{Over, Quota, Share};
 use super::report::{Carriage, Refusal, Report};
 use super::resolve::ResolveError;
 use super::secrets::Secrets;
 use crate::model::Name;
+use crate::model::ssa::TokenMode;
 use crate::model::token::{Admitted, NotAllowed, WorkloadId};
 use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::{ClientStream, Hello, ServerStream, ServerTls};
@@ -49,6 +53,9 @@ use crate::ops::clock;
 use crate::ops::drain::Watch;
 use crate::ops::metrics::Direction;
 use crate::wire::proxy_header::ProxyHeader;
+
+/// The ALPN protocols by which callers may introduce themselves.
+pub const PROTOCOLS: [&str; 5] = [TUNNEL, PP2, RELAY, HTTP_1, HTTP_2];
 
 /// How long to wait before the rules of this pod's services are asked for again.
 const LEARN_AGAIN: Duration = Duration::from_secs(1);
@@ -177,6 +184,12 @@ pub enum InboundError {
         /// On the wire.
         peer: SocketAddr,
     },
+    /// There is more than one, so nobody could say which counts.
+    #[error("the request has {found} Peak-Authorization fields, or one that is no Bearer token")]
+    TokenField {
+        /// How many.
+        found: usize,
+    },
     /// The header refers to a token that did not come before it.
     #[error("the header refers to token {number}, and {tokens} came before it: the last alone can be referred to")]
     TokenReference {
@@ -228,6 +241,7 @@ impl Refusal for InboundError {
             Self::Accept(error) => error.reason(),
             Self::Authority { .. } => "authority-wrong",
             Self::Source { .. } => "source-wrong",
+            Self::TokenField { .. } => "token-field-malformed",
             Self::TokenReference { .. } => "token-reference-unknown",
             Self::Verify(error) => error.reason(),
             Self::NotIpv6 { .. } => "not-ipv6",
@@ -301,6 +315,8 @@ enum Entry<'a> {
     Tunnel(Box<Accepted<'a>>),
     /// It is carried to another pod of the service.
     Elsewhere(TcpStream, Box<ClientStream>),
+    /// It speaks HTTP, and its requests are let in one by one.
+    Http(Box<http::Accepted>),
 }
 
 impl Entered {
@@ -376,6 +392,7 @@ impl Inbound {
                 self.report.ended(reported.line, Direction::Inbound, &transferred);
             }
             Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
+            Ok(Entry::Http(accepted)) => Arc::clone(&self).converse(*accepted, reported, watch).await,
             Err(refusal) => self.report.refused(reported.line, Direction::Inbound, &refusal),
         }
     }
@@ -447,6 +464,11 @@ impl Inbound {
         }
         let allowance = Allowance::of(self.handshake_timeout);
         match accept::begun(tcp, allowance, self.policy != Policy::Strict).await? {
+            Begun::Ours(Protocol::Http(_), hello) if !self.speaks_http(&hello).await => {
+                let passage = self.tolerate(InboundError::ForeignTls)?;
+                let (tcp, early) = hello.unanswered();
+                self.enter_plain(tcp, early, &arrived, passage, line).await.map(Entry::Once)
+            }
             Begun::Ours(protocol, hello) => self.let_in_by_token(protocol, hello, allowance, arrived, line).await,
             Begun::ForeignTls(tcp, early) => {
                 let passage = self.tolerate(InboundError::ForeignTls)?;
@@ -471,12 +493,15 @@ impl Inbound {
         let tls = self.tls.as_ref().ok_or(InboundError::NoCertificate)?;
         let own = self.asked_for(&hello)?;
         line.service = Some(own.name.to_string());
-        let stream = accept::shaken(hello, tls, allowance).await?;
+        let stream = accept::shaken(hello, tls, protocol.alpn(), allowance).await?;
         match protocol {
             Protocol::Pp2 => self.let_in_once(stream, own, allowance, &arrived, line).await.map(Entry::Once),
             Protocol::Tunnel => {
                 let tunnel = Tunnel::new(stream, Callee::new(&self.verifier, &own.name));
                 Ok(Entry::Tunnel(Box::new(Accepted { tunnel, own, arrived, allowance })))
+            }
+            Protocol::Http(version) => {
+                Ok(Entry::Http(Box::new(http::Accepted { stream, version, own: own.clone(), arrived })))
             }
         }
     }
@@ -539,7 +564,7 @@ impl Inbound {
         let not_ipv6 = InboundError::NotIpv6 { client: arrived.client, destination: arrived.destination };
         let (from, destination) = arrived.addresses().ok_or(not_ipv6)?;
         let service = self.directory.lookup(&own.name).await.map_err(InboundError::RulesUnknown)?;
-        let fitting = admit::fits(&service, destination, from, &self.secrets, now)?;
+        let fitting = admit::fits(&service, destination, from, &self.secrets, now, &admit::unknown)?;
         Ok(admit::admitted(fitting, caller, own)?)
     }
 
@@ -555,15 +580,24 @@ impl Inbound {
         if let Passage::Admitted(admitted) = passage {
             line.caller = Some(admitted.id().to_string());
         }
-        let port = arrived.destination.port();
-        let port = own.map_or(port, |own| own.local_port(port));
-        let application = match own.filter(|own| own.proxy_header.contains(&port)) {
-            None => self.forward.connect(port).await?,
-            Some(own) => self.forward.connect_saying(port, &header(own, arrived, introduced)).await?,
-        };
+        let application = self.dial(own, arrived, introduced).await?;
         line.server = application.peer_addr().ok();
         line.attempts = 1;
         Ok(application)
+    }
+
+    async fn dial(
+        &self,
+        own: Option<&OwnService>,
+        arrived: &Arrived,
+        introduced: Option<&Introduction>,
+    ) -> Result<TcpStream, ForwardError> {
+        let port = arrived.destination.port();
+        let port = own.map_or(port, |own| own.local_port(port));
+        match own.filter(|own| own.proxy_header.contains(&port)) {
+            None => self.forward.connect(port).await,
+            Some(own) => self.forward.connect_saying(port, &header(own, arrived, introduced)).await,
+        }
     }
 
     /// Whether a connection passes that strict would refuse.
@@ -587,6 +621,13 @@ impl Inbound {
         let name = asked.as_ref().and_then(|text| text.parse::<Name>().ok());
         let own = name.and_then(|name| self.services.iter().find(|own| own.name == name));
         own.ok_or_else(|| InboundError::UnknownService { asked: asked.map(Into::into) })
+    }
+
+    /// Whether HTTP behind TLS is ours: it may as well be the application's own, except where a rule of the service says so.
+    async fn speaks_http(&self, hello: &Hello) -> bool {
+        let Ok(own) = self.asked_for(hello) else { return false };
+        let service = self.directory.lookup(&own.name).await;
+        service.is_ok_and(|service| service.rules.iter().any(|rule| rule.token_mode() == TokenMode::Header))
     }
 
     /// Why a connection is not meant for this pod, if it arrived in the space of a service that is not its own.

@@ -149,7 +149,7 @@ impl Inbound {
         allowance: Allowance,
     ) -> Result<(ServerStream, Arrived, Vec<u8>), InboundError> {
         let tls = self.tls.as_ref().ok_or(InboundError::NoCertificate)?;
-        let stream = accept::shaken(hello, tls, allowance).await?;
+        let stream = accept::shaken(hello, tls, RELAY, allowance).await?;
         let Introduced { stream, introduction, early } = accept::introduced(stream, allowance).await?;
         let relayer = self.verifier.verify(introduction.token.as_deref(), &own.name, clock::now())?;
         if *relayer.id() != leased.id {

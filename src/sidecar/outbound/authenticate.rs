@@ -58,6 +58,12 @@ pub enum NoCredential {
     /// The provider refused.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// No header field can hold it.
+    #[error("the token cannot stand in {field}")]
+    NoField {
+        /// The field.
+        field: String,
+    },
 }
 
 impl NoCredential {
@@ -67,7 +73,7 @@ impl NoCredential {
         match self {
             Self::NoIdentity => "identity-missing",
             Self::Name(_) => "name-unprovable",
-            Self::Sign(_) => "signing-failed",
+            Self::Sign(_) | Self::NoField { .. } => "signing-failed",
         }
     }
 }

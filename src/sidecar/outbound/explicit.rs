@@ -187,7 +187,6 @@ fn answer(error: &OutboundError) -> (Code, &'static str) {
         OutboundError::Intercept(_)
         | OutboundError::Ask(_)
         | OutboundError::Pick(_)
-        | OutboundError::Mode(_)
         | OutboundError::Authenticate(_) => (Code::Failed, BAD_GATEWAY),
     }
 }

@@ -14,6 +14,7 @@
 pub mod authenticate;
 mod explicit;
 pub mod health;
+pub mod http;
 pub mod intercept;
 mod legacy;
 pub mod pick;
@@ -36,14 +37,13 @@ use self::authenticate::{Credential, NoCredential, Tokens};
 use self::explicit::{Asked, NotAsked};
 use self::health::{Failure, Health, Place};
 use self::pick::{Candidates, InForce, NoCandidate};
-use self::reach::Reach;
+use self::reach::{Attempts, Reach};
 use self::recognise::{Called, Recognised, Unrecognised};
 use self::retries::Retries;
 use self::source::NoRoute;
 pub use self::source::Sources;
-use self::transport::pool::Pool;
-use self::transport::tunnel::Lent;
-use self::transport::{AttemptError, Call, Mode, ModeUnsupported, Remote, Way};
+use self::transport::tunnel::{Lent, Tunnels};
+use self::transport::{AttemptError, Call, Remote, Way};
 use super::directory::Directory;
 use super::listener;
 use super::memory::Memory;
@@ -52,6 +52,7 @@ use super::quota::{Over, Quota, Share};
 use super::report::{Carriage, Refusal, Report};
 use super::secrets::Secrets;
 use super::stub::StandIns;
+use crate::model::ssa::TokenMode;
 use crate::model::{Name, UnixSeconds};
 use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::ClientTls;
@@ -96,7 +97,9 @@ pub struct Outbound {
     /// Who we are; without it only services with `token=none` can be called.
     pub identity: Option<Identity>,
     /// Tunnels that are free.
-    pub tunnels: Arc<Pool>,
+    pub tunnels: Arc<Tunnels>,
+    /// What conversations in HTTP share.
+    pub http: http::Shared,
     /// Where connections come from.
     pub sources: Sources,
     /// Where they failed lately.
@@ -149,9 +152,6 @@ pub enum OutboundError {
     /// To which address?
     #[error(transparent)]
     Pick(#[from] NoCandidate),
-    /// By which mode?
-    #[error(transparent)]
-    Mode(#[from] ModeUnsupported),
     /// As whom?
     #[error(transparent)]
     Authenticate(#[from] NoCredential),
@@ -195,7 +195,6 @@ impl Refusal for OutboundError {
             Self::Shed { over: Over::Pending, .. } => "service-pending-limit",
             Self::Route(_) => "no-route",
             Self::Pick(error) => error.reason(),
-            Self::Mode(error) => error.reason(),
             Self::Authenticate(error) => error.reason(),
             Self::Unreached { last, .. } => last.reason(),
             Self::Deadline => "connect-deadline",
@@ -228,6 +227,7 @@ impl Outbound {
         tokio::select! {
             () = self.accept(listener, Door::Redirected, watch) => {}
             () = self.tunnels.look_after() => {}
+            () = self.http.peers.look_after() => {}
         }
     }
 
@@ -284,7 +284,15 @@ impl Outbound {
                 let _ = asked.grant(&mut app).await;
             }
             self.report.carrying(&line, Direction::Outbound, connected.carriage());
-            match self.transfer(connected, &mut app, early, &mut watch).await {
+            let transferred = match connected {
+                Connected::Http { called, share: _share } => {
+                    return self.converse(app, early, *called, client.port(), line, watch).await;
+                }
+                Connected::Service { .. } | Connected::Legacy(_) => {
+                    self.transfer(connected, &mut app, early, &mut watch).await
+                }
+            };
+            match transferred {
                 Ok(transferred) => return self.report.ended(line, Direction::Outbound, &transferred),
                 // A free tunnel that the server was just closing: what the application said is said again on a new one.
                 Err(Untaken { content }) => (early, is_first) = (content, false),
@@ -306,6 +314,7 @@ impl Outbound {
                 self.learn(place, &transferred);
                 Ok(transferred)
             }
+            Connected::Http { .. } => unreachable!("a conversation is not carried as octets"),
         }
     }
 
@@ -328,6 +337,7 @@ impl Outbound {
                 Ok(transferred)
             }
             Remote::Plain(tcp) => Ok(copy::both_ways(app, tcp, early, told(watch)).await),
+            Remote::Http(_) => unreachable!("only a conversation asks for what can be asked"),
         }
     }
 
@@ -412,17 +422,35 @@ impl Outbound {
         let token_mode = in_force.rule().token_mode();
         line.generation = Some(in_force.rule().generation());
         line.mode = Some(token_mode.as_str());
-        let way = self.way(transport::mode(token_mode)?, called, now)?;
+        let way = match token_mode {
+            TokenMode::None => Way::Plain,
+            TokenMode::Pp2 => self.credential(called, now).map(|(tls, credential)| Way::Pp2(tls, credential))?,
+            TokenMode::Tunnel => {
+                self.credential(called, now).map(|(tls, credential)| Way::Tunnel(tls, credential, &self.tunnels))?
+            }
+            // Each request finds its own way.
+            TokenMode::Header => {
+                share.settle();
+                return Ok(Connected::Http { called: Box::new(called.clone()), share });
+            }
+        };
+        let candidates = self.candidates(called, in_force, now)?;
+        self.retries.call(service);
+        let call = Call { service, client_port, mark: self.limits.mark, may_reuse };
+        let mut attempts = Attempts::default();
+        let reached = Reach { of: self, way: &way, call, deadline }.reach(candidates, &mut attempts).await;
+        (line.attempts, line.server) = (line.attempts + attempts.count, attempts.server);
+        let reached = reached?;
+        share.settle();
+        Ok(Connected::Service { remote: reached.remote, place: reached.place, share })
+    }
+
+    /// The addresses to try for a call.
+    fn candidates(&self, called: &Called, in_force: InForce, now: UnixSeconds) -> Result<Candidates, NoRoute> {
         // The prefixes of a service are reached by one route, or the transport will notice.
         let toward = called.service.space.prefixes()[0].network();
         let source = self.sources.toward(toward, self.limits.mark)?;
-        let candidates = Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw);
-        self.retries.call(service);
-        let call = Call { service, client_port, mark: self.limits.mark, may_reuse };
-        let reached = Reach { of: self, way: &way, call, deadline }.reach(candidates, line).await?;
-        line.server = Some(reached.remote.destination().unwrap_or(reached.destination));
-        share.settle();
-        Ok(Connected::Service { remote: reached.remote, place: reached.place, share })
+        Ok(Candidates::new(called, in_force, Arc::clone(&self.secrets), source, now, entropy::draw))
     }
 
     /// Room for one connection more to the service.
@@ -433,17 +461,6 @@ impl Outbound {
         })
     }
 
-    /// The mode with what it needs.
-    fn way(&self, mode: Mode, called: &Called, now: UnixSeconds) -> Result<Way<'_>, NoCredential> {
-        match mode {
-            Mode::Plain => Ok(Way::Plain),
-            Mode::Pp2 => self.credential(called, now).map(|(tls, credential)| Way::Pp2(tls, credential)),
-            Mode::Tunnel => {
-                self.credential(called, now).map(|(tls, credential)| Way::Tunnel(tls, credential, &self.tunnels))
-            }
-        }
-    }
-
     fn credential(&self, called: &Called, now: UnixSeconds) -> Result<(&ClientTls, Credential), NoCredential> {
         let identity = self.identity.as_ref().ok_or(NoCredential::NoIdentity)?;
         Ok((&identity.tls, identity.tokens.authenticate(&called.service.name, now)?))
@@ -452,7 +469,16 @@ impl Outbound {
 
 /// A connection to where the application wants to go.
 enum Connected {
-    Service { remote: Remote, place: Place, share: Share<Name> },
+    Service {
+        remote: Remote,
+        place: Place,
+        share: Share<Name>,
+    },
+    /// None yet: each request will ask for one.
+    Http {
+        called: Box<Called>,
+        share: Share<Name>,
+    },
     Legacy(TcpStream),
 }
 
@@ -462,6 +488,7 @@ impl Connected {
             Self::Service { remote: Remote::Tunnel(_), .. } => Carriage::Tunnel,
             Self::Service { remote: Remote::Pp2(..), .. } => Carriage::Pp2,
             Self::Service { remote: Remote::Plain(_), .. } => Carriage::Plain,
+            Self::Service { remote: Remote::Http(_), .. } | Self::Http { .. } => Carriage::Header,
             Self::Legacy(_) => Carriage::Legacy,
         }
     }

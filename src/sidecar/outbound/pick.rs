@@ -150,6 +150,12 @@ impl Candidates {
         }
     }
 
+    /// Computes addresses for this content key, which was read from the request itself.
+    #[must_use]
+    pub fn for_content(self, content: Vec<u8>) -> Self {
+        Self { content, ..self }
+    }
+
     /// The source was another than expected: from now on addresses are computed for this one.
     pub fn come_from(&mut self, source: Ipv6Addr) {
         self.source = source;
@@ -233,7 +239,9 @@ impl Candidates {
         self.rule().compute(&self.in_force.service.space, &inputs, replica, &mut || (self.draw)())
     }
 
-    fn fits(&self, address: Ipv6Addr) -> bool {
+    /// Whether the rule might have given this address for this call.
+    #[must_use]
+    pub fn fits(&self, address: Ipv6Addr) -> bool {
         let known = Known {
             source: Some(self.source),
             content: Some(&self.content),

@@ -21,7 +21,6 @@ use super::health::{Failure, Place};
 use super::pick::{Candidates, NoCandidate, Picked};
 use super::transport::{self, Attempt, AttemptError, Call, Remote, Way};
 use super::{Outbound, OutboundError};
-use crate::ops::access_log::Line;
 
 /// The most attempts beside each other.
 const MOST_AT_ONCE: usize = 3;
@@ -37,9 +36,22 @@ pub(super) struct Reach<'a> {
 /// A connection, and what it leads to.
 pub(super) struct Reached {
     pub(super) remote: Remote,
-    /// The address that was picked.
-    pub(super) destination: SocketAddr,
     pub(super) place: Place,
+}
+
+/// What has been tried.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Attempts {
+    pub(super) count: u32,
+    /// Where the connection leads, or the address that was tried last.
+    pub(super) server: Option<SocketAddr>,
+}
+
+impl Attempts {
+    fn reached(&mut self, remote: Remote, picked: &Picked, place: Place) -> Reached {
+        self.server = Some(remote.destination().unwrap_or(picked.destination()));
+        Reached { remote, place }
+    }
 }
 
 /// An attempt that has neither failed nor won yet.
@@ -58,29 +70,27 @@ struct Left {
 
 impl Reach<'_> {
     /// Tries candidates until one gives a connection, none is left, or the deadline passes.
-    pub(super) async fn reach(&self, candidates: Candidates, line: &mut Line) -> Result<Reached, OutboundError> {
+    pub(super) async fn reach(&self, candidates: Candidates, tried: &mut Attempts) -> Result<Reached, OutboundError> {
         let mut left = Some(Left { candidates, shunned: VecDeque::new() });
         let mut attempts = FuturesUnordered::new();
         let mut under_way: Vec<UnderWay> = Vec::new();
         let mut last = None;
-        let mut tried = 0_u32;
         let mut start_next = true;
         let mut next_due = Instant::now();
         while Instant::now() < self.deadline {
             if start_next {
-                let allowed = tried == 0 || self.may_try_again();
+                let allowed = tried.count == 0 || self.may_try_again();
                 left = if allowed { left } else { None };
                 let next = match left.take() {
                     Some(rest) => self.next(rest).await?,
                     None => None,
                 };
                 if let Some((rest, picked)) = next {
-                    tried += 1;
-                    line.attempts += 1;
-                    line.server = Some(picked.destination());
+                    tried.count += 1;
+                    tried.server = Some(picked.destination());
                     let place = place(&rest.candidates, &picked);
                     match transport::reuse(self.way, self.call, &rest.candidates, &picked) {
-                        Some(Ok(remote)) => return Ok(Reached { remote, destination: picked.destination(), place }),
+                        Some(Ok(remote)) => return Ok(tried.reached(remote, &picked, place)),
                         Some(Err(error)) => {
                             self.of.report.attempt_failed(&error);
                             last = Some(error);
@@ -112,7 +122,7 @@ impl Reach<'_> {
                     match opened {
                         Ok(remote) => {
                             self.won(place, &under_way);
-                            return Ok(Reached { remote, destination: picked.destination(), place });
+                            return Ok(tried.reached(remote, &picked, place));
                         }
                         Err(error) => {
                             self.lost(place, &error, left.as_mut());
@@ -126,7 +136,7 @@ impl Reach<'_> {
             };
         }
         self.too_late(&under_way);
-        Err(unreached(line, last, under_way.is_empty()))
+        Err(unreached(*tried, last, under_way.is_empty()))
     }
 
     async fn attempt(
@@ -199,9 +209,9 @@ fn place(candidates: &Candidates, picked: &Picked) -> Place {
     Place::new(candidates.slice_of(*destination.ip()), *destination.ip(), destination.port())
 }
 
-fn unreached(line: &Line, last: Option<AttemptError>, all_answered: bool) -> OutboundError {
-    let attempts = line.attempts;
-    match (last, line.server) {
+fn unreached(tried: Attempts, last: Option<AttemptError>, all_answered: bool) -> OutboundError {
+    let attempts = tried.count;
+    match (last, tried.server) {
         (Some(last), _) if all_answered => OutboundError::Unreached { attempts, last },
         // What was still under way at the deadline was the last.
         (_, Some(dst)) if attempts > 0 => OutboundError::Unreached { attempts, last: AttemptError::TimedOut { dst } },

@@ -1,9 +1,9 @@
 //! Fifth phase: a connection on which the service knows who calls.
 //!
-//! The room where the token modes live side by side: [`mode`] says which one a rule asks for, [`Way`] holds what it
-//! needs, each mode has its module, and [`Remote`] is what comes out. A mode that is not served ends the connection: it
-//! never falls back to a weaker one.
+//! The room where the token modes live side by side: [`Way`] holds what the mode that a rule asks for needs, each mode
+//! has its module, and [`Remote`] is what comes out. A mode never falls back to a weaker one.
 
+pub mod http;
 pub mod pool;
 mod pp2;
 pub mod tunnel;
@@ -17,64 +17,26 @@ use std::net::{Ipv6Addr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use self::pool::{Bundle, Pool};
-use self::tunnel::Lent;
+use self::http::{Peer, Peers, Wanted};
+use self::pool::Bundle;
+use self::tunnel::{Lent, Tunnels};
 use super::authenticate::Credential;
 use super::pick::{Candidates, Picked};
 use crate::model::Name;
-use crate::model::ssa::TokenMode;
 use crate::net::connect;
 use crate::net::tls::{ClientStream, ClientTls, ConnectError};
 use crate::sidecar::listener::canonical;
 use crate::wire::proxy_header::HeaderTooLong;
 
-/// The modes that are served.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mode {
-    /// One TLS connection for one stream after another, each with its header.
-    Tunnel,
-    /// A PROXY v2 header behind TLS, then the bytes.
-    Pp2,
-    /// No TLS and no token: the address rule only.
-    Plain,
-}
-
-/// The rule asks for a mode that this sidecar does not serve.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the service's rule says token={}, which this sidecar does not serve: it serves tunnel, pp2 and none", .asked.as_str())]
-pub struct ModeUnsupported {
-    /// What the rule says.
-    pub asked: TokenMode,
-}
-
-impl ModeUnsupported {
-    /// The stable label of metrics and logs.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        "token-mode-unsupported"
-    }
-}
-
-/// The mode for what a rule asks.
-///
-/// # Errors
-/// [`ModeUnsupported`].
-pub fn mode(asked: TokenMode) -> Result<Mode, ModeUnsupported> {
-    match asked {
-        TokenMode::Pp2 => Ok(Mode::Pp2),
-        TokenMode::None => Ok(Mode::Plain),
-        TokenMode::Tunnel => Ok(Mode::Tunnel),
-        TokenMode::Header => Err(ModeUnsupported { asked }),
-    }
-}
-
 /// How to talk to one service: a mode with all that it needs, so that none can be opened without.
 #[derive(Clone)]
 pub enum Way<'a> {
     /// Whom to believe, the token, and tunnels that are free.
-    Tunnel(&'a ClientTls, Credential, &'a Pool),
+    Tunnel(&'a ClientTls, Credential, &'a Tunnels),
     /// Whom to believe, and the token.
     Pp2(&'a ClientTls, Credential),
+    /// Whom to believe, connections that are there, and what HTTP is to be spoken; tokens go with each request.
+    Header(&'a ClientTls, &'a Peers, Wanted),
     /// Nothing is needed.
     Plain,
 }
@@ -85,6 +47,8 @@ pub enum Remote {
     Tunnel(Box<Lent>),
     /// Behind TLS, and the header that is to go first.
     Pp2(Box<ClientStream>, Vec<u8>),
+    /// One that can be asked.
+    Http(Box<Peer>),
     /// As it is.
     Plain(TcpStream),
 }
@@ -95,6 +59,7 @@ impl Remote {
     pub fn destination(&self) -> Option<SocketAddr> {
         match self {
             Self::Tunnel(lent) => Some(SocketAddr::V6(lent.destination())),
+            Self::Http(peer) => Some(SocketAddr::V6(peer.destination_v6())),
             Self::Pp2(..) | Self::Plain(_) => None,
         }
     }
@@ -133,6 +98,14 @@ pub enum AttemptError {
         /// Why.
         cause: ConnectError,
     },
+    /// No HTTP with it.
+    #[error("{dst} cannot be spoken HTTP with: {cause}")]
+    Http {
+        /// Who.
+        dst: SocketAddr,
+        /// Why.
+        cause: hyper::Error,
+    },
     /// The token does not fit into a header.
     #[error(transparent)]
     Header(#[from] HeaderTooLong),
@@ -149,6 +122,7 @@ impl AttemptError {
             Self::Connect { .. } => "server-unreachable",
             Self::Source { .. } => "source-changed",
             Self::Tls { cause, .. } => cause.reason(),
+            Self::Http { .. } => "server-http-failed",
             Self::Header(_) => "token-too-long",
         }
     }
@@ -156,7 +130,7 @@ impl AttemptError {
     /// Whether it says something of the server, rather than of this pod.
     pub(super) fn is_of_the_server(&self) -> bool {
         match self {
-            Self::TimedOut { .. } => true,
+            Self::TimedOut { .. } | Self::Http { .. } => true,
             Self::Connect { cause, .. } => cause.kind() != io::ErrorKind::PermissionDenied,
             Self::Tls { cause, .. } => !matches!(cause, ConnectError::Name(_)),
             Self::Source { .. } | Self::Header(_) => false,
@@ -202,10 +176,22 @@ pub fn reuse(
     candidates: &Candidates,
     picked: &Picked,
 ) -> Option<Result<Remote, AttemptError>> {
-    let Way::Tunnel(_, credential, pool) = way else { return None };
-    let bundle = call.may_reuse.then(|| Bundle::of(call.service, candidates, picked))?;
-    let idle = pool.take(&bundle, candidates, picked, credential)?;
-    Some(idle.lend(call.client_port).map(|lent| Remote::Tunnel(Box::new(lent))))
+    if !call.may_reuse {
+        return None;
+    }
+    let bundle = || Bundle::of(call.service, candidates, picked);
+    match way {
+        Way::Tunnel(_, credential, pool) => {
+            let allowed = |idle: &tunnel::Idle| idle.was_allowed_by(candidates, credential);
+            let idle = pool.take(&bundle(), candidates, picked, allowed)?;
+            Some(idle.lend(call.client_port).map(|lent| Remote::Tunnel(Box::new(lent))))
+        }
+        Way::Header(_, pool, wanted) => {
+            let peer = Peer::idle(pool, &bundle(), candidates, picked, *wanted)?;
+            Some(Ok(Remote::Http(Box::new(peer))))
+        }
+        Way::Pp2(..) | Way::Plain => None,
+    }
 }
 
 /// Tries one candidate until `deadline`.
@@ -225,6 +211,9 @@ pub async fn open(way: &Way<'_>, call: Call<'_>, attempt: Attempt, deadline: Ins
                 Ok(Remote::Tunnel(Box::new(opening.await?)))
             }
             Way::Pp2(tls, credential) => pp2::open(tcp, tls, call.service, &picked, call.client_port, credential).await,
+            Way::Header(tls, _, wanted) => {
+                Ok(Remote::Http(Box::new(Peer::open(tcp, tls, bundle, rule, &picked, *wanted).await?)))
+            }
             Way::Plain => Ok(Remote::Plain(tcp)),
         }
     };

@@ -1,6 +1,6 @@
-//! Tunnels between two streams.
+//! Connections to servers between two uses: tunnels between two streams, HTTP connections between two requests.
 //!
-//! What a new stream may share is decided here, so that reuse neither gathers a caller's load at one endpoint nor
+//! What a new stream may share (a request is as good as a stream here) is decided in this module, so that reuse neither gathers a caller's load at one endpoint nor
 //! outlives what it was allowed by:
 //!
 //! - An address is drawn first, as if for a new connection; only a tunnel into *its slice* is looked for. A rule with
@@ -22,9 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::authenticate::Credential;
 use super::super::pick::{Candidates, Picked};
-use super::tunnel::Idle;
 use crate::model::Name;
 use crate::ops::metrics::Gauge;
 
@@ -43,7 +41,7 @@ const ROUND: Duration = Duration::from_secs(5);
 
 /// What tunnels must have in common to be taken for each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Bundle {
+pub struct Bundle {
     pub(super) service: Name,
     /// Where the connection comes from, which the destination was computed for.
     pub(super) source: Ipv6Addr,
@@ -52,7 +50,7 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    pub(super) fn of(service: &Name, candidates: &Candidates, picked: &Picked) -> Self {
+    pub(in crate::sidecar::outbound) fn of(service: &Name, candidates: &Candidates, picked: &Picked) -> Self {
         let destination = picked.destination_v6();
         Self {
             service: service.clone(),
@@ -63,34 +61,49 @@ impl Bundle {
     }
 }
 
-/// The idle tunnels of a sidecar.
-pub struct Pool {
-    shelves: Mutex<Shelves>,
+/// What a pool keeps.
+pub trait Spare {
+    /// What it has in common with those that serve as well.
+    fn bundle(&self) -> &Bundle;
+
+    /// Where it leads.
+    fn destination(&self) -> Ipv6Addr;
+
+    /// Whether it may serve once more, whomever.
+    fn is_good(&mut self, now: Instant) -> bool;
+
+    /// Ends it in good order.
+    fn close(self);
+}
+
+/// The idle connections of a sidecar.
+pub struct Pool<T> {
+    shelves: Mutex<Shelves<T>>,
     idle: Gauge,
     /// Something was kept, so there is something to look over.
     kept: Notify,
 }
 
-#[derive(Default)]
-struct Shelves {
-    of: HashMap<Name, VecDeque<Idle>>,
+struct Shelves<T> {
+    of: HashMap<Name, VecDeque<T>>,
     count: usize,
 }
 
-impl Pool {
-    /// An empty pool that says in `idle` how many tunnels it holds.
+impl<T: Spare> Pool<T> {
+    /// An empty pool that says in `idle` how many connections it holds.
     pub(crate) fn new(idle: Gauge) -> Self {
-        Self { shelves: Mutex::default(), idle, kept: Notify::new() }
+        Self { shelves: Mutex::new(Shelves { of: HashMap::new(), count: 0 }), idle, kept: Notify::new() }
     }
 
-    /// A tunnel into the slice of the picked address that serves as well as a new connection to it.
-    pub(super) fn take(
+    /// One into the slice of the picked address that serves as well as a new connection to it; `allowed` says whether what
+    /// it was made by still holds.
+    pub(in crate::sidecar::outbound) fn take(
         &self,
         bundle: &Bundle,
         candidates: &Candidates,
         picked: &Picked,
-        credential: &Credential,
-    ) -> Option<Idle> {
+        allowed: impl Fn(&T) -> bool,
+    ) -> Option<T> {
         let mut unfit = Vec::new();
         let now = Instant::now();
         let found = {
@@ -99,12 +112,12 @@ impl Pool {
             let shelf = of.get_mut(&bundle.service)?;
             let mut found = None;
             while found.is_none()
-                && let Some(at) = shelf.iter().rposition(|idle| idle.facts.bundle == *bundle)
+                && let Some(at) = shelf.iter().rposition(|idle| idle.bundle() == bundle)
                 && let Some(mut idle) = shelf.remove(at)
             {
                 *count -= 1;
-                if idle.is_good(now) && idle.was_allowed_by(candidates, credential) {
-                    if !candidates.serves(picked, *idle.facts.destination.ip()) {
+                if idle.is_good(now) && allowed(&idle) {
+                    if !candidates.serves(picked, idle.destination()) {
                         // Right for other calls, perhaps.
                         shelf.insert(at, idle);
                         *count += 1;
@@ -118,24 +131,24 @@ impl Pool {
             self.idle.set(*count as i64);
             found
         };
-        unfit.into_iter().for_each(Idle::close);
+        unfit.into_iter().for_each(T::close);
         found
     }
 
-    /// Keeps a free tunnel if it may carry a further stream, and there is room.
-    pub(super) fn keep(&self, mut tunnel: Idle) {
-        if !tunnel.is_good(Instant::now()) {
-            return tunnel.close();
+    /// Keeps one if it may serve once more, and there is room.
+    pub(in crate::sidecar::outbound) fn keep(&self, mut free: T) {
+        if !free.is_good(Instant::now()) {
+            return free.close();
         }
         let surplus = {
             let mut shelves = self.shelves.lock();
             let Shelves { of, count } = &mut *shelves;
             if *count >= MOST {
-                Some(tunnel)
+                Some(free)
             } else {
-                let shelf = of.entry(tunnel.facts.bundle.service.clone()).or_default();
+                let shelf = of.entry(free.bundle().service.clone()).or_default();
                 let oldest = if shelf.len() >= MOST_OF_A_SERVICE { shelf.pop_front() } else { None };
-                shelf.push_back(tunnel);
+                shelf.push_back(free);
                 *count += usize::from(oldest.is_none());
                 self.idle.set(*count as i64);
                 oldest
@@ -147,7 +160,7 @@ impl Pool {
         self.kept.notify_one();
     }
 
-    /// Closes tunnels that have been idle for too long or that the server has closed, for as long as it is polled.
+    /// Closes those that have been idle for too long or that the server has closed, for as long as it is polled.
     pub(crate) async fn look_after(&self) {
         loop {
             self.kept.notified().await;
@@ -157,7 +170,7 @@ impl Pool {
         }
     }
 
-    /// Closes what is no longer good; says how many tunnels are left.
+    /// Closes what is no longer good; says how many are left.
     fn look_over(&self, now: Instant) -> usize {
         let mut unfit = Vec::new();
         let left = {
@@ -183,26 +196,7 @@ impl Pool {
             self.idle.set(*count as i64);
             *count
         };
-        unfit.into_iter().for_each(Idle::close);
+        unfit.into_iter().for_each(T::close);
         left
-    }
-}
-
-impl Idle {
-    /// Whether it may carry a further stream, whoever's.
-    fn is_good(&mut self, now: Instant) -> bool {
-        self.facts.streams < MOST_STREAMS
-            && now.saturating_duration_since(self.facts.made) < LONGEST_LIFE
-            && now.saturating_duration_since(self.since) < LONGEST_IDLE
-            && self.carrier.is_quiet()
-    }
-
-    /// Whether what allowed it still holds.
-    fn was_allowed_by(&self, candidates: &Candidates, credential: &Credential) -> bool {
-        self.facts.credential.is(credential) && *self.facts.rule == *candidates.rule_text()
-    }
-
-    fn close(self) {
-        self.carrier.close();
     }
 }

@@ -5,7 +5,7 @@
 //! tunnel.
 
 use std::fmt;
-use std::net::SocketAddrV6;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::super::authenticate::{Credential, Tokens};
-use super::super::pick::Picked;
+use super::super::pick::{Candidates, Picked};
 use super::AttemptError;
-use super::pool::{Bundle, Pool};
+use super::pool::{Bundle, LONGEST_IDLE, LONGEST_LIFE, MOST_STREAMS, Pool, Spare};
 use crate::model::Name;
 use crate::net::tls::{ClientStream, ClientTls};
 use crate::net::tunnel::{Party, Tunnel};
@@ -77,7 +77,7 @@ impl Party for Caller {
 pub struct Lent {
     carrier: Box<Carrier>,
     renewal: Arc<Renewal>,
-    pub(super) facts: Facts,
+    facts: Facts,
     how: How,
 }
 
@@ -107,11 +107,35 @@ pub(super) struct Facts {
 }
 
 /// A tunnel between two streams.
-pub(super) struct Idle {
-    pub(super) carrier: Box<Carrier>,
+pub struct Idle {
+    carrier: Box<Carrier>,
     renewal: Arc<Renewal>,
-    pub(super) facts: Facts,
-    pub(super) since: Instant,
+    facts: Facts,
+    since: Instant,
+}
+
+/// The tunnels that are free.
+pub type Tunnels = Pool<Idle>;
+
+impl Spare for Idle {
+    fn bundle(&self) -> &Bundle {
+        &self.facts.bundle
+    }
+
+    fn destination(&self) -> Ipv6Addr {
+        *self.facts.destination.ip()
+    }
+
+    fn is_good(&mut self, now: Instant) -> bool {
+        self.facts.streams < MOST_STREAMS
+            && now.saturating_duration_since(self.facts.made) < LONGEST_LIFE
+            && now.saturating_duration_since(self.since) < LONGEST_IDLE
+            && self.carrier.is_quiet()
+    }
+
+    fn close(self) {
+        self.carrier.close();
+    }
 }
 
 impl fmt::Debug for Lent {
@@ -182,6 +206,11 @@ pub(super) async fn open(
 }
 
 impl Idle {
+    /// Whether what allowed it still holds.
+    pub(super) fn was_allowed_by(&self, candidates: &Candidates, credential: &Credential) -> bool {
+        self.facts.credential.is(credential) && *self.facts.rule == *candidates.rule_text()
+    }
+
     /// Opens the next stream.
     pub(super) fn lend(self, client_port: u16) -> Result<Lent, AttemptError> {
         let Self { mut carrier, renewal, mut facts, .. } = self;
@@ -244,7 +273,7 @@ impl Lent {
 
     /// The stream has finished, or broken off: keeps the tunnel for the next one if it is good for that. Otherwise gives
     /// back what the stream's content began with, if the server certainly never took the stream.
-    pub(crate) fn give_back(mut self, pool: &Pool) -> Option<Vec<u8>> {
+    pub(crate) fn give_back(mut self, pool: &Tunnels) -> Option<Vec<u8>> {
         if !self.carrier.is_free() {
             return self.carrier.untaken();
         }
