@@ -38,6 +38,8 @@ enum Command {
     Init(crate::init::Args),
     /// Put sidecars into manifests, as the webhook does into pods.
     Inject(inject::Inject),
+    /// Route slices to the pods of this node, and carry strays while slices move.
+    Node(crate::node::Args),
     /// Serve DNS zones.
     Peak(crate::peak::Args),
     /// Look at and change the records of Peak's registry.
@@ -70,6 +72,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => crate::init::run(args),
         Command::Inject(args) => inject::inject(&args),
+        Command::Node(args) => crate::node::run(args),
         Command::Peak(args) => crate::peak::run(args),
         Command::Record(args) => record::run(args),
         Command::Schema(args) => schema::run(args),

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli                                            parses, dispatches, prints
-//!  └─ sidecar  peak  init  demo                  one folder per role; roles never import each other
+//!  └─ sidecar  peak  node  init  demo            one folder per role; roles never import each other
 //!      └─ net  ops  config                       sockets and kernel · clock, admin, metrics, logs · YAML to checked form
 //!          └─ wire                               bytes to types and back; pure
 //!              └─ model                          the rules; pure: no clock, randomness, socket, log or environment
@@ -20,6 +20,7 @@ pub mod init;
 pub mod manual;
 pub mod model;
 pub mod net;
+pub mod node;
 pub mod ops;
 pub mod peak;
 pub mod sidecar;

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use funicular::config::node_agent::NodeAgent;
 use funicular::config::peak::Peak;
 use funicular::config::sidecar::{Policy, Sidecar};
 use funicular::config::webhook::Webhook;
@@ -322,8 +323,9 @@ fn descend<'s>(root: &'s serde_json::Value, at: &'s serde_json::Value, step: &st
 fn the_manual_s_reference_is_the_declaration_s() {
     let chapter = include_str!("../src/manual/configuration.md");
     for (role, reference) in [
-        ("sidecar", config::reference::<Sidecar>()),
+        ("node", config::reference::<NodeAgent>()),
         ("peak", config::reference::<Peak>()),
+        ("sidecar", config::reference::<Sidecar>()),
         ("webhook", config::reference::<Webhook>()),
     ] {
         assert!(chapter.contains(&reference), "replace it in the manual by: funicular schema {role} --as markdown");
@@ -337,6 +339,21 @@ fn peak_s_sample_is_read_as_it_stands() {
 }
 
 #[test]
+fn the_node_s_sample_is_read_as_it_stands() {
+    let loaded = config::read::<NodeAgent>(&Sources::new().file(&sample("node.yaml"))).unwrap();
+    assert_eq!(loaded.value.address.to_string(), "2001:db8:10::1");
+    assert_eq!(loaded.remarks().len(), 0, "{:?}", loaded.remarks());
+}
+
+#[test]
+fn a_node_s_routes_go_by_bgp_or_by_a_mesh_that_is_described() {
+    let sources = |routes: &str| Sources::new().file(&sample("node.yaml")).flag("--set", "routes", routes);
+    assert!(config::read::<NodeAgent>(&sources("bgp")).is_ok());
+    let faults = config::read::<NodeAgent>(&sources("mesh")).unwrap_err();
+    assert!(faults.to_string().contains("needs the section mesh"), "{faults}");
+}
+
+#[test]
 fn the_webhook_s_sample_is_read_as_it_stands_and_shows_the_defaults() {
     let loaded = config::read::<Webhook>(&Sources::new().file(&sample("webhook.yaml"))).unwrap();
     assert_eq!(loaded.value, config::read::<Webhook>(&Sources::new()).unwrap().value);
@@ -347,7 +364,7 @@ fn every_sample_is_known_to_these_tests() {
     let mut names: Vec<String> =
         std::fs::read_dir(sample("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["peak.yaml", "sidecar.yaml", "webhook.yaml"]);
+    assert_eq!(names, ["node.yaml", "peak.yaml", "sidecar.yaml", "webhook.yaml"]);
 }
 
 proptest::proptest! {

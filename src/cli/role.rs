@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::config::node_agent::NodeAgent;
 use crate::config::peak::Peak;
 use crate::config::sidecar::Sidecar;
 use crate::config::webhook::Webhook;
@@ -13,6 +14,8 @@ use crate::config::{self, Fault, Faults, Loaded, Sources};
 /// A role with a configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Role {
+    /// The node agent.
+    Node,
     /// The control plane.
     Peak,
     /// The per-pod proxy.
@@ -29,10 +32,11 @@ pub(super) struct Checked {
 }
 
 impl Role {
-    const ALL: &[Self] = &[Self::Peak, Self::Sidecar, Self::Webhook];
+    const ALL: &[Self] = &[Self::Node, Self::Peak, Self::Sidecar, Self::Webhook];
 
     pub(super) fn command(self) -> &'static str {
         match self {
+            Self::Node => <NodeAgent as config::Role>::COMMAND,
             Self::Peak => <Peak as config::Role>::COMMAND,
             Self::Sidecar => <Sidecar as config::Role>::COMMAND,
             Self::Webhook => <Webhook as config::Role>::COMMAND,
@@ -59,6 +63,7 @@ impl Role {
     /// The outermost keys.
     fn keys(self) -> Vec<String> {
         let keys = match self {
+            Self::Node => config::describe::<NodeAgent>(),
             Self::Peak => config::describe::<Peak>(),
             Self::Sidecar => config::describe::<Sidecar>(),
             Self::Webhook => config::describe::<Webhook>(),
@@ -68,6 +73,7 @@ impl Role {
 
     pub(super) fn check(self, sources: &Sources) -> Result<Checked, Faults> {
         match self {
+            Self::Node => config::read::<NodeAgent>(sources).map(checked),
             Self::Peak => config::read::<Peak>(sources).map(checked),
             Self::Sidecar => config::read::<Sidecar>(sources).map(checked),
             Self::Webhook => config::read::<Webhook>(sources).map(checked),
@@ -76,6 +82,7 @@ impl Role {
 
     pub(super) fn schema(self) -> Value {
         match self {
+            Self::Node => config::schema::<NodeAgent>(),
             Self::Peak => config::schema::<Peak>(),
             Self::Sidecar => config::schema::<Sidecar>(),
             Self::Webhook => config::schema::<Webhook>(),
@@ -84,6 +91,7 @@ impl Role {
 
     pub(super) fn reference(self) -> String {
         match self {
+            Self::Node => config::reference::<NodeAgent>(),
             Self::Peak => config::reference::<Peak>(),
             Self::Sidecar => config::reference::<Sidecar>(),
             Self::Webhook => config::reference::<Webhook>(),

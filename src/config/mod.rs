@@ -18,6 +18,7 @@ mod fault;
 mod files;
 mod nearest;
 mod node;
+pub mod node_agent;
 pub mod peak;
 mod place;
 mod reference;

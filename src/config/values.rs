@@ -1,7 +1,7 @@
 //! Kinds of single values: how each is written, read and shown.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ use crate::model::token::{Algorithm, CallerPattern, WorkloadId};
 /// Address of a name server; written `IP:port`, or `IP` alone for port 53.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct NameServer(pub SocketAddr);
+
+/// A unix socket's place in the file system; whoever listens there makes it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct SocketFile(pub PathBuf);
 
 /// A folder in which a role keeps what it must not lose.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -121,6 +125,7 @@ macro_rules! written {
 }
 
 written!(IpAddr, silent, "an IP address such as 2001:db8::1", { "type": "string", "format": "ip" });
+written!(Ipv6Addr, silent, "an IPv6 address such as 2001:db8::1", { "type": "string", "format": "ipv6" });
 written!(SocketAddr, silent, "an address and port such as 127.0.0.1:53 or [::]:53", {
     "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9.]+):[0-9]{1,5}$"
 });
@@ -173,6 +178,28 @@ impl Single for Name {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "minLength": 1, "maxLength": 1_024 })
+    }
+}
+
+impl Single for SocketFile {
+    const EXPECTED: &'static str = "the absolute name of a unix socket such as /run/funicular/node.sock";
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let path = PathBuf::from(text);
+        // sun_path, with a final zero (unix(7)).
+        match text.len() {
+            108.. => Err(Cow::Borrowed("a socket's name has at most 107 octets")),
+            _ if path.is_absolute() => Ok(Self(path)),
+            _ => Err(Cow::Borrowed("begin it with /")),
+        }
+    }
+
+    fn show(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^/", "maxLength": 107 })
     }
 }
 

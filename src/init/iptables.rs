@@ -77,6 +77,7 @@ const fn built_in(hook: Hook) -> &'static str {
         Hook::Prerouting => "PREROUTING",
         Hook::Input => "INPUT",
         Hook::Output => "OUTPUT",
+        Hook::Postrouting => "POSTROUTING",
     }
 }
 
@@ -110,6 +111,9 @@ fn target(verdict: Verdict) -> String {
         Verdict::Reject => "REJECT".to_owned(),
         Verdict::Reset => "REJECT --reject-with tcp-reset".to_owned(),
         Verdict::Redirect(port) => format!("REDIRECT --to-ports {port}"),
+        Verdict::Mark(mark) => format!("MARK --set-mark {mark:#x}"),
+        Verdict::MarkAsConnection => "CONNMARK --restore-mark".to_owned(),
+        Verdict::MarkConnection(mark) => format!("CONNMARK --set-mark {mark:#x}"),
     }
 }
 
@@ -139,6 +143,14 @@ fn translate(table: &Table, condition: &Match) -> Condition {
         Match::To(IpNet::V6(prefix)) => Condition { family: Some(IPV6), ..one(format!("-d {prefix}")) },
         Match::ToV4In(set) => each(set, Some(IPV4), "-d"),
         Match::ToV6In(set) => each(set, Some(IPV6), "-d"),
+        Match::InputDevice(name) => one(format!("-i {name}")),
+        Match::Opening => one("-p tcp --tcp-flags FIN,SYN,RST,ACK SYN".to_owned()),
+        Match::NotOpening => one("-p tcp ! --tcp-flags FIN,SYN,RST,ACK SYN".to_owned()),
+        Match::Untracked => one("-m conntrack --ctstate INVALID".to_owned()),
+        Match::ConnectionMark(mark) => one(format!("-m connmark --mark {mark:#x}")),
+        Match::NextHop(_) | Match::ToV6NotIn(_) | Match::FromV6NotIn(_) => {
+            unreachable!("iptables cannot say it, and no rule of a pod needs it")
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
 //! | [`http`] | who runs HTTP in `header` mode, or calls by content |
+//! | [`node`] | who runs nodes, or their routing |
 //! | [`decisions`] | who asks why |
 
 #[doc = include_str!("addressing.md")]
@@ -35,6 +36,8 @@ pub mod http {}
 pub mod init {}
 #[doc = include_str!("kubernetes.md")]
 pub mod kubernetes {}
+#[doc = include_str!("node.md")]
+pub mod node {}
 #[doc = include_str!("observability.md")]
 pub mod observability {}
 #[doc = include_str!("operations.md")]

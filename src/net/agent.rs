@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -47,23 +46,23 @@ pub enum AgentError {
 
 /// The reading end of a conversation.
 #[derive(Debug)]
-pub struct Lines {
-    from: BufReader<OwnedReadHalf>,
+pub struct Lines<R> {
+    from: BufReader<R>,
     line: Vec<u8>,
 }
 
 /// The writing end of a conversation.
 #[derive(Debug)]
-pub struct Pen(OwnedWriteHalf);
+pub struct Pen<W>(W);
 
 /// Both ends.
 #[must_use]
-pub fn converse(stream: UnixStream) -> (Lines, Pen) {
-    let (from, to) = stream.into_split();
+pub fn converse<S: AsyncRead + AsyncWrite>(stream: S) -> (Lines<ReadHalf<S>>, Pen<WriteHalf<S>>) {
+    let (from, to) = tokio::io::split(stream);
     (Lines { from: BufReader::new(from), line: Vec::new() }, Pen(to))
 }
 
-impl Lines {
+impl<R: AsyncRead + Unpin> Lines<R> {
     /// The next message; none when the other side has hung up. Cancel safe: a line that has begun goes on.
     ///
     /// # Errors
@@ -84,13 +83,17 @@ impl Lines {
     }
 }
 
-impl Pen {
+impl<W: AsyncWrite + Unpin> Pen<W> {
     /// Sends a message.
     ///
     /// # Errors
     /// [`AgentError::HungUp`].
     pub async fn send(&mut self, message: &impl Serialize) -> Result<(), AgentError> {
-        self.0.write_all(&agent::encode(message)).await.map_err(|_| AgentError::HungUp)
+        let written = async {
+            self.0.write_all(&agent::encode(message)).await?;
+            self.0.flush().await
+        };
+        written.await.map_err(|_: io::Error| AgentError::HungUp)
     }
 }
 
@@ -230,7 +233,7 @@ mod tests {
         SpaceClaim { space, owned: vec![space], arriving: vec![], leaving: vec![] }
     }
 
-    async fn welcomed(listener: &UnixListener) -> (Lines, Pen) {
+    async fn welcomed(listener: &UnixListener) -> (Lines<ReadHalf<UnixStream>>, Pen<WriteHalf<UnixStream>>) {
         let (lines, mut pen) = converse(listener.accept().await.unwrap().0);
         let (node, pod) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
         pen.send(&Welcome { version: VERSION, node, pod }).await.unwrap();

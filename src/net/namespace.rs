@@ -63,6 +63,22 @@ impl NetNs {
         Ok(Self { fd: Arc::new(File::open(path)?.into()) })
     }
 
+    /// The namespace of the process `pid`, which must not have ended.
+    ///
+    /// # Errors
+    /// `ENOENT` when there is no such process, `EACCES` when it is somebody else's business.
+    pub fn of_process(pid: u32) -> io::Result<Self> {
+        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// A number that no other namespace has as long as this handle lives.
+    ///
+    /// # Errors
+    /// Whatever fstat(2) says.
+    pub fn id(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_ino)
+    }
+
     /// The file descriptor, for the kernel's interfaces that take one.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

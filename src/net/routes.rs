@@ -6,20 +6,25 @@
 //!
 //! Source: rtnetlink(7), ip-route(8), ip-rule(8).
 
+mod batch;
+mod events;
 mod message;
 mod wanted;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use netlink_packet_route::route::{RouteHeader, RouteMessage};
-use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use netlink_packet_route::link::{InfoData, InfoVeth, InfoVxlan, LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 
+pub use batch::{Batch, Change};
+pub use events::{Changed, Event, Events};
 pub use wanted::{Action, Family, Link, Route, Rule};
 
 use super::namespace::NetNs;
@@ -29,6 +34,9 @@ pub const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 /// The loopback device, in every namespace.
 pub const LOOPBACK: &str = "lo";
+
+/// What tells our packets in a tunnel from others' (the VNI of VXLAN): an `F`.
+pub const TUNNEL_ID: u32 = b'F' as u32;
 
 /// Who writes the routes that come with addresses.
 const RTPROT_KERNEL: u8 = 2;
@@ -188,6 +196,46 @@ impl Netlink {
 
     async fn change_link(&self, message: LinkMessage, attempted: &str) -> Result<(), RouteError> {
         self.handle.link().change(message).execute().await.map_err(|error| failed(attempted, error))
+    }
+
+    /// A device for routes with [`Action::Tunnel`]: it wraps packets as VXLAN's generic protocol extension, without
+    /// Ethernet headers, and unwraps those that come to UDP `port`. It is up.
+    ///
+    /// # Errors
+    /// [`RouteError`]; a device of that name, or one that has the port, is [`RouteError::already_exists`].
+    pub async fn add_tunnel(&self, name: &str, port: u16, mtu: u32) -> Result<(), RouteError> {
+        let attempted = format!("ip link add {name} mtu {mtu} up type vxlan external gpe dstport {port}");
+        let message = LinkMessageBuilder::<LinkVxlan>::new(name)
+            .append_info_data(InfoVxlan::CollectMetadata(true))
+            .append_info_data(InfoVxlan::Gpe)
+            .append_info_data(InfoVxlan::Port(port))
+            .append_info_data(InfoVxlan::Learning(false))
+            .mtu(mtu)
+            .up()
+            .build();
+        self.handle.link().add(message).execute().await.map_err(|error| failed(&attempted, error))
+    }
+
+    /// The device by which packets to `address` would leave this host, and the next hop, if it is not on the device's
+    /// own link; nothing when there is no way, or `address` is this host's own.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub async fn way_to(&self, address: IpAddr) -> Result<Option<(Link, Option<IpAddr>)>, RouteError> {
+        let destination = IpNet::from(address);
+        let mut wanted = RouteMessage::default();
+        wanted.header.address_family = Family::of(&destination).address_family();
+        wanted.header.destination_prefix_length = destination.prefix_len();
+        wanted.attributes.push(RouteAttribute::Destination(address.into()));
+        let found: Result<Vec<_>, _> = self.handle.route().get(wanted).execute().try_collect().await;
+        let found = match found.map_err(|error| failed(&format!("ip route get {address}"), error)) {
+            // "Unreachable", in the kernel's words, is an answer.
+            Err(RouteError::Refused { .. }) => return Ok(None),
+            found => found?,
+        };
+        let Some((index, via)) = found.first().and_then(message::way) else { return Ok(None) };
+        let link = self.links().await?.into_iter().find(|link| link.index == index);
+        Ok(link.map(|link| (link, via)))
     }
 
     /// Removes a device, and the other end of its pair.

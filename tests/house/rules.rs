@@ -29,7 +29,7 @@ fn may_import(of: &str) -> Option<Vec<&'static str>> {
 /// Crates that stay behind one door: the crate, and the sources that may name it.
 const DOORS: [(&str, &[&str]); 14] = [
     ("aws_lc_rs", &["src/net/tls", "src/wire/dns/tsig"]),
-    ("clap", &["src/cli", "src/demo", "src/init", "src/peak", "src/sidecar"]),
+    ("clap", &["src/cli", "src/demo", "src/init", "src/node", "src/peak", "src/sidecar"]),
     ("clap_complete", &["src/cli"]),
     ("hickory_proto", &["src/net/dns_client"]),
     ("hickory_resolver", &["src/net/dns_client"]),

@@ -3,7 +3,7 @@
 //! Reading accepts exactly what writing makes, plus attributes in which a kernel states a default; the rest is foreign.
 
 use super::attributes::{self, Attributes};
-use super::lower::Expression;
+use super::lower::{Expression, conntrack, meta};
 
 /// Attributes of an item: enum nft_expr_attributes.
 const NAME: u16 = 1;
@@ -29,6 +29,10 @@ const REJECT_RESET: u32 = 1;
 /// NFT_REJECT_ICMPX_UNREACH, and NFT_REJECT_ICMPX_PORT_UNREACH.
 const REJECT_ICMPX: u32 = 2;
 const PORT_UNREACHABLE: u8 = 1;
+/// NFT_LOOKUP_F_INV.
+const LOOKUP_INVERTED: u32 = 1;
+/// NFT_RT_NEXTHOP6.
+const NEXT_HOP_V6: u32 = 2;
 /// NF_NAT_RANGE_PROTO_SPECIFIED: kernels before 5.18 do not infer it.
 const PORT_GIVEN: u32 = 2;
 
@@ -66,7 +70,13 @@ fn terms(expression: &Expression) -> (&str, Attributes) {
             let operator = if *negated { NOT_EQUAL } else { EQUAL };
             ("cmp", new().number(1, REGISTER).number(2, operator).nest(3, value(against)))
         }
-        Expression::Lookup(set) => ("lookup", new().text(1, set).number(2, REGISTER)),
+        Expression::Lookup { set, negated: false } => ("lookup", new().text(1, set).number(2, REGISTER)),
+        Expression::Lookup { set, negated: true } => {
+            ("lookup", new().text(1, set).number(2, REGISTER).number(5, LOOKUP_INVERTED))
+        }
+        Expression::NextHop => ("rt", new().number(1, REGISTER).number(2, NEXT_HOP_V6)),
+        Expression::SetMark => ("meta", new().number(2, meta::MARK).number(3, REGISTER)),
+        Expression::SetConnectionMark => ("ct", new().number(2, conntrack::MARK).number(4, REGISTER)),
         Expression::Load(octets) => ("immediate", new().number(1, REGISTER).nest(2, value(octets))),
         Expression::Accept => verdict(CODE_ACCEPT),
         Expression::Drop => verdict(CODE_DROP),
@@ -89,6 +99,18 @@ fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
     let value = |kind| attributes::find(attributes::find(from, kind)?, DATA_VALUE).map(<[u8]>::to_vec);
     let register = |kind| (number(kind)? == REGISTER).then_some(());
     match name {
+        "meta" if number(3).is_some() => {
+            register(3)?;
+            (number(2)? == meta::MARK).then_some(Expression::SetMark)
+        }
+        "ct" if number(4).is_some() => {
+            register(4)?;
+            (number(2)? == conntrack::MARK).then_some(Expression::SetConnectionMark)
+        }
+        "rt" => {
+            register(1)?;
+            (number(2)? == NEXT_HOP_V6).then_some(Expression::NextHop)
+        }
         "meta" => {
             register(1)?;
             Some(Expression::Meta(number(2)?))
@@ -124,8 +146,13 @@ fn read_known(name: &str, from: &[u8]) -> Option<Expression> {
         }
         "lookup" => {
             register(2)?;
-            let plain = number(3).is_none() && number(5).is_none_or(|flags| flags == 0);
-            plain.then_some(Expression::Lookup(attributes::text(attributes::find(from, 1)?)))
+            let negated = match number(5) {
+                None | Some(0) => false,
+                Some(LOOKUP_INVERTED) => true,
+                Some(_) => return None,
+            };
+            let set = attributes::text(attributes::find(from, 1)?);
+            number(3).is_none().then_some(Expression::Lookup { set, negated })
         }
         "immediate" if number(1)? == VERDICT_REGISTER => {
             let verdict = attributes::find(attributes::find(from, 2)?, DATA_VERDICT)?;

@@ -67,8 +67,14 @@ pub(super) enum Expression {
     ToNetworkOrder,
     /// Goes on only if the register equals `value` (differs from it, if `negated`).
     Compare { negated: bool, value: Vec<u8> },
-    /// Goes on only if the register is in the set.
-    Lookup(String),
+    /// Goes on only if the register is in the set (is not, if `negated`).
+    Lookup { set: String, negated: bool },
+    /// Loads the packet's next hop, an IPv6 address.
+    NextHop,
+    /// The register becomes the packet's mark.
+    SetMark,
+    /// The register becomes the mark of the packet's connection.
+    SetConnectionMark,
     /// Loads these octets.
     Load(Vec<u8>),
     /// Ends: the packet passes.
@@ -89,6 +95,7 @@ pub(super) enum Expression {
 pub(super) mod meta {
     pub(in super::super) const MARK: u32 = 3;
     pub(in super::super) const IIF: u32 = 4;
+    pub(in super::super) const IIFNAME: u32 = 6;
     pub(in super::super) const OIF: u32 = 5;
     pub(in super::super) const SKUID: u32 = 10;
     pub(in super::super) const SKGID: u32 = 11;
@@ -96,9 +103,20 @@ pub(super) mod meta {
     pub(in super::super) const L4PROTO: u32 = 16;
 }
 
+/// Octets that a device's name takes in a register, IFNAMSIZ.
+const DEVICE_NAME: usize = 16;
+
+/// TCP's flags: where they stand, and those that tell an opening packet.
+const TCP_FLAGS: Expression = Expression::Payload { base: TRANSPORT_HEADER, offset: 13, len: 1 };
+const FIN_SYN_RST_ACK: u8 = 0x17;
+const SYN: u8 = 0x02;
+
 /// Keys of [`Expression::Conntrack`], enum nft_ct_keys, and what they load.
 pub(super) mod conntrack {
     pub(in super::super) const STATE: u32 = 0;
+    pub(in super::super) const MARK: u32 = 3;
+    /// NF_CT_STATE_INVALID_BIT.
+    pub(in super::super) const INVALID: u32 = 1;
     /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and of IP_CT_RELATED.
     pub(in super::super) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 }
@@ -114,6 +132,7 @@ const IPPROTO_UDP: u8 = 17;
 
 /// Where the destination stands in an IPv4 and an IPv6 header, and a port in a TCP and a UDP one.
 const IPV4_DESTINATION: u32 = 16;
+const IPV6_SOURCE: u32 = 8;
 const IPV6_DESTINATION: u32 = 24;
 const DESTINATION_PORT: Expression = Expression::Payload { base: TRANSPORT_HEADER, offset: 2, len: 2 };
 
@@ -195,12 +214,14 @@ fn lower_chain(chain: &Chain) -> LoweredChain {
         kind: match chain.kind {
             Kind::Filter => "filter".to_owned(),
             Kind::Nat => "nat".to_owned(),
+            Kind::Route => "route".to_owned(),
         },
         // enum nf_inet_hooks
         hook: match chain.hook {
             Hook::Prerouting => 0,
             Hook::Input => 1,
             Hook::Output => 3,
+            Hook::Postrouting => 4,
         },
         priority: chain.priority,
         rules: chain.rules.iter().map(lower_rule).collect(),
@@ -216,6 +237,15 @@ fn lower_rule(rule: &Rule) -> LoweredRule {
         Verdict::Reset => expressions.push(Expression::Reset),
         Verdict::Redirect(port) => {
             expressions.extend([Expression::Load(port.to_be_bytes().to_vec()), Expression::Redirect]);
+        }
+        Verdict::Mark(mark) => {
+            expressions.extend([Expression::Load(mark.to_ne_bytes().to_vec()), Expression::SetMark]);
+        }
+        Verdict::MarkAsConnection => {
+            expressions.extend([Expression::Conntrack(conntrack::MARK), Expression::SetMark]);
+        }
+        Verdict::MarkConnection(mark) => {
+            expressions.extend([Expression::Load(mark.to_ne_bytes().to_vec()), Expression::SetConnectionMark]);
         }
     }
     LoweredRule { expressions, comment: rule.comment.to_owned() }
@@ -233,7 +263,7 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
     match condition {
         Match::User(user) => number(meta::SKUID, *user),
         Match::UserIn(set) => {
-            vec![Expression::Meta(meta::SKUID), Expression::ToNetworkOrder, Expression::Lookup(set.clone())]
+            vec![Expression::Meta(meta::SKUID), Expression::ToNetworkOrder, within_set(set)]
         }
         Match::Group(group) => number(meta::SKGID, *group),
         Match::Mark(mark) => number(meta::MARK, *mark),
@@ -245,10 +275,10 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
         Match::OutputLoopback => number(meta::OIF, LOOPBACK),
         Match::Tcp => transport(IPPROTO_TCP),
         Match::TcpPort(to) => port(IPPROTO_TCP, equals(&to.to_be_bytes())),
-        Match::TcpPortIn(set) => port(IPPROTO_TCP, Expression::Lookup(set.clone())),
+        Match::TcpPortIn(set) => port(IPPROTO_TCP, within_set(set)),
         Match::Udp => transport(IPPROTO_UDP),
         Match::UdpPort(to) => port(IPPROTO_UDP, equals(&to.to_be_bytes())),
-        Match::UdpPortIn(set) => port(IPPROTO_UDP, Expression::Lookup(set.clone())),
+        Match::UdpPortIn(set) => port(IPPROTO_UDP, within_set(set)),
         Match::Established => vec![
             Expression::Conntrack(conntrack::STATE),
             Expression::Mask(conntrack::ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
@@ -262,8 +292,30 @@ fn lower_match(condition: &Match) -> Vec<Expression> {
             let (mask, value) = (prefix.netmask().octets(), prefix.network().octets());
             within(NFPROTO_IPV6, IPV6_DESTINATION, &mask, &value)
         }
-        Match::ToV4In(set) => network(NFPROTO_IPV4, IPV4_DESTINATION, 4, Expression::Lookup(set.clone())),
-        Match::ToV6In(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, 16, Expression::Lookup(set.clone())),
+        Match::ToV4In(set) => network(NFPROTO_IPV4, IPV4_DESTINATION, 4, within_set(set)),
+        Match::ToV6In(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, 16, within_set(set)),
+        Match::ToV6NotIn(set) => network(NFPROTO_IPV6, IPV6_DESTINATION, 16, outside_set(set)),
+        Match::FromV6NotIn(set) => network(NFPROTO_IPV6, IPV6_SOURCE, 16, outside_set(set)),
+        Match::InputDevice(name) => {
+            let mut value: Vec<u8> = name.bytes().take(DEVICE_NAME - 1).collect();
+            value.resize(DEVICE_NAME, 0);
+            vec![Expression::Meta(meta::IIFNAME), equals(&value)]
+        }
+        // As nft does it: the family first, since the hook sees both.
+        Match::NextHop(address) => vec![
+            Expression::Meta(meta::NFPROTO),
+            equals(&[NFPROTO_IPV6]),
+            Expression::NextHop,
+            equals(&address.octets()),
+        ],
+        Match::Opening => [transport(IPPROTO_TCP), opening(false)].concat(),
+        Match::NotOpening => [transport(IPPROTO_TCP), opening(true)].concat(),
+        Match::Untracked => vec![
+            Expression::Conntrack(conntrack::STATE),
+            Expression::Mask(conntrack::INVALID.to_ne_bytes().to_vec()),
+            Expression::Compare { negated: true, value: vec![0; 4] },
+        ],
+        Match::ConnectionMark(mark) => vec![Expression::Conntrack(conntrack::MARK), equals(&mark.to_ne_bytes())],
     }
 }
 
@@ -280,6 +332,19 @@ fn within(family: u8, offset: u32, mask: &[u8], value: &[u8]) -> Vec<Expression>
     steps.extend(mask);
     steps.push(equals(&value[..taken]));
     steps
+}
+
+/// Holds for TCP flags that open a connection, or for all others.
+fn opening(negated: bool) -> Vec<Expression> {
+    vec![TCP_FLAGS, Expression::Mask(vec![FIN_SYN_RST_ACK]), Expression::Compare { negated, value: vec![SYN] }]
+}
+
+fn within_set(set: &str) -> Expression {
+    Expression::Lookup { set: set.to_owned(), negated: false }
+}
+
+fn outside_set(set: &str) -> Expression {
+    Expression::Lookup { set: set.to_owned(), negated: true }
 }
 
 fn equals(value: &[u8]) -> Expression {

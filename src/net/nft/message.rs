@@ -343,7 +343,7 @@ pub(super) fn read_generation(body: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lower::{Expression, meta};
+    use super::super::lower::{Expression, conntrack, meta};
     use super::*;
     use proptest::prelude::*;
 
@@ -356,7 +356,12 @@ mod tests {
             Expression::ToNetworkOrder,
             Expression::Compare { negated: false, value: vec![1, 2] },
             Expression::Compare { negated: true, value: vec![0; 16] },
-            Expression::Lookup("ports".into()),
+            Expression::Lookup { set: "ports".into(), negated: false },
+            Expression::Lookup { set: "ports".into(), negated: true },
+            Expression::Conntrack(conntrack::STATE),
+            Expression::NextHop,
+            Expression::SetMark,
+            Expression::SetConnectionMark,
             Expression::Load(vec![58, 153]),
             Expression::Accept,
             Expression::Drop,

@@ -1,6 +1,7 @@
 //! What packet rules we want, in the words of nft(8). Plain data; prints as `nft -f` takes it.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -60,6 +61,8 @@ pub enum Kind {
     Filter,
     /// Turn a connection elsewhere; meets only its first packet.
     Nat,
+    /// At [`Hook::Output`]: judge, and route anew what got another mark.
+    Route,
 }
 
 /// When packets meet a chain.
@@ -71,6 +74,8 @@ pub enum Hook {
     Input,
     /// When this host has sent and routed them.
     Output,
+    /// When their next hop is known, whoever sent them.
+    Postrouting,
 }
 
 /// What happens to packets that fit all of `matches`.
@@ -121,6 +126,22 @@ pub enum Match {
     ToV4In(String),
     /// It goes to an IPv6 prefix in this set.
     ToV6In(String),
+    /// It is IPv6 to no prefix in this set.
+    ToV6NotIn(String),
+    /// It is IPv6 from no prefix in this set.
+    FromV6NotIn(String),
+    /// It came in by the device of this name, now or when there is one.
+    InputDevice(String),
+    /// Its next hop is this one; only at [`Hook::Postrouting`].
+    NextHop(Ipv6Addr),
+    /// It opens a TCP connection: SYN, and none of ACK, RST and FIN.
+    Opening,
+    /// It is TCP and opens no connection.
+    NotOpening,
+    /// Connection tracking can make nothing of it: as of a FIN of a connection whose beginning this host has not seen.
+    Untracked,
+    /// Its connection has exactly this mark; one that this host has seen nothing of has 0.
+    ConnectionMark(u32),
 }
 
 /// What happens to a packet.
@@ -137,6 +158,12 @@ pub enum Verdict {
     Reset,
     /// The connection goes to this port of this host instead. Needs a [`Match`] on TCP or UDP.
     Redirect(u16),
+    /// It gets this mark, and meets the next rule.
+    Mark(u32),
+    /// It gets its connection's mark, and meets the next rule.
+    MarkAsConnection,
+    /// Its connection gets this mark, and it meets the next rule.
+    MarkConnection(u32),
 }
 
 impl fmt::Display for Table {
@@ -215,6 +242,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Route => "route",
         })
     }
 }
@@ -225,6 +253,7 @@ impl fmt::Display for Hook {
             Self::Prerouting => "prerouting",
             Self::Input => "input",
             Self::Output => "output",
+            Self::Postrouting => "postrouting",
         })
     }
 }
@@ -259,6 +288,14 @@ impl fmt::Display for Match {
             Self::To(IpNet::V6(prefix)) => write!(f, "ip6 daddr {prefix}"),
             Self::ToV4In(set) => write!(f, "ip daddr @{set}"),
             Self::ToV6In(set) => write!(f, "ip6 daddr @{set}"),
+            Self::ToV6NotIn(set) => write!(f, "ip6 daddr != @{set}"),
+            Self::FromV6NotIn(set) => write!(f, "ip6 saddr != @{set}"),
+            Self::InputDevice(name) => write!(f, "iifname \"{name}\""),
+            Self::NextHop(address) => write!(f, "rt ip6 nexthop {address}"),
+            Self::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
+            Self::NotOpening => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
+            Self::Untracked => f.write_str("ct state invalid"),
+            Self::ConnectionMark(mark) => write!(f, "ct mark {mark:#010x}"),
         }
     }
 }
@@ -271,6 +308,9 @@ impl fmt::Display for Verdict {
             Self::Reject => f.write_str("reject with icmpx port-unreachable"),
             Self::Reset => f.write_str("reject with tcp reset"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
+            Self::Mark(mark) => write!(f, "meta mark set {mark:#010x}"),
+            Self::MarkAsConnection => f.write_str("meta mark set ct mark"),
+            Self::MarkConnection(mark) => write!(f, "ct mark set {mark:#010x}"),
         }
     }
 }

@@ -108,6 +108,90 @@ async fn what_is_added_is_listed_and_what_is_removed_is_gone() {
 
 #[tokio::test]
 #[ignore = "needs CAP_NET_ADMIN"]
+async fn a_batch_puts_and_removes_thousands_and_names_what_the_kernel_refuses() {
+    let (one, here, _other, _there) = pair().await;
+    here.add_address("eth0", net("2001:db8:1::1/64")).await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let mut batch = one
+        .run(|| {
+            let _runtime = runtime.enter();
+            Batch::here().unwrap()
+        })
+        .unwrap();
+    let via = |gateway: &str| Action::Unicast { via: Some(gateway.parse().unwrap()), device: None };
+    let slice = |number: u16, gateway: &str| Route {
+        destination: net(&format!("2001:db8:5:0:{number:x}::/80")),
+        action: via(gateway),
+        ..local("::/0")
+    };
+    let mut changes: Vec<_> = (0..1_000).map(|number| Change::Put(slice(number, "2001:db8:1::2"))).collect();
+    changes[500] = Change::Put(slice(500, "2001:db8:77::2"));
+    changes[501] = Change::Remove(slice(3_000, "2001:db8:1::2"));
+    let refused = batch.perform(&changes).await.unwrap();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    let (at, error) = &refused[0];
+    assert_eq!(*at, 500);
+    assert!(error.to_string().contains("2001:db8:5:0:1f4::/80 via 2001:db8:77::2"), "{error}");
+    assert_eq!(here.routes(Family::V6, PROTOCOL).await.unwrap().len(), 998);
+
+    // A second way to the same place replaces the first.
+    assert!(batch.perform(&[Change::Put(slice(7, "2001:db8:1::3"))]).await.unwrap().is_empty());
+    let listed = here.routes(Family::V6, PROTOCOL).await.unwrap();
+    assert_eq!(listed.len(), 998);
+    let removed: Vec<_> = listed.into_iter().map(Change::Remove).collect();
+    assert!(batch.perform(&removed).await.unwrap().is_empty());
+    assert_eq!(here.routes(Family::V6, PROTOCOL).await.unwrap(), []);
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_ADMIN"]
+async fn a_route_through_a_tunnel_is_listed_as_it_was_made_and_its_coming_and_going_are_told() {
+    let (one, here, _other, _there) = pair().await;
+    let runtime = tokio::runtime::Handle::current();
+    let mut events = one
+        .run(|| {
+            let _runtime = runtime.enter();
+            Events::here().unwrap()
+        })
+        .unwrap();
+    here.add_tunnel("funicular0", 4790, 1_400).await.unwrap();
+    assert!(here.add_tunnel("funicular0", 4790, 1_400).await.unwrap_err().already_exists());
+    assert_eq!(here.link("funicular0").await.unwrap().mtu, 1_400);
+    let action = Action::Tunnel { device: "funicular0".into(), remote: "2001:db8:9::2".parse().unwrap() };
+    let carried = Route { action, ..local("2001:db8:5::/64") };
+    assert_eq!(
+        carried.to_string(),
+        "2001:db8:5::/64 encap ip6 id 70 dst 2001:db8:9::2 csum dev funicular0 table 15006 proto 70"
+    );
+    here.add_route(&carried).await.unwrap();
+    assert_eq!(here.routes(Family::V6, PROTOCOL).await.unwrap(), std::slice::from_ref(&carried));
+    here.delete_route(&carried).await.unwrap();
+    let changed = Changed { destination: carried.destination, table: TABLE, protocol: PROTOCOL };
+    let mut told = Vec::new();
+    while !told.contains(&Event::Removed(changed)) {
+        told.push(events.next().await);
+    }
+    assert!(told.contains(&Event::Added(changed)) && told.contains(&Event::Link), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_ADMIN"]
+async fn the_way_to_an_address_says_whether_it_is_on_the_link() {
+    let (_one, here, _other, _there) = pair().await;
+    here.add_address("eth0", net("2001:db8:1::1/64")).await.unwrap();
+    here.settled("eth0").await.unwrap();
+    let via = Action::Unicast { via: Some("2001:db8:1::2".parse().unwrap()), device: None };
+    here.add_route(&Route { action: via, table: MAIN, ..local("2001:db8:2::/64") }).await.unwrap();
+    let way = async |to: &str| here.way_to(to.parse().unwrap()).await.unwrap();
+    let (link, gateway) = way("2001:db8:1::9").await.unwrap();
+    assert_eq!((link.name.as_str(), gateway), ("eth0", None));
+    assert_eq!(way("2001:db8:2::9").await.unwrap().1, Some("2001:db8:1::2".parse().unwrap()));
+    assert!(way("2001:db8:3::9").await.is_none());
+    assert!(way("2001:db8:1::1").await.is_none());
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_ADMIN"]
 async fn a_whole_prefix_is_local_for_what_comes_in_and_not_for_what_goes_out() {
     let (client, client_net, server, server_net) = pair().await;
     client_net.add_address("eth0", net("2001:db8:1::1/64")).await.unwrap();

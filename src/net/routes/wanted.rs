@@ -1,7 +1,7 @@
 //! Links, routes and rules as plain data. They print as `ip` takes them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
@@ -43,7 +43,7 @@ impl Family {
     pub(super) const fn everything(self) -> IpNet {
         match self {
             Self::V4 => IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
-            Self::V6 => IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
+            Self::V6 => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
         }
     }
 }
@@ -69,6 +69,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it carries, as far as the kernel has noticed: it is up, and so is the other end of its cable.
     pub carries: bool,
+    /// The largest packet that it sends, in octets.
+    pub mtu: u32,
 }
 
 /// What becomes of packets that a route matches.
@@ -85,6 +87,13 @@ pub enum Action {
         via: Option<IpAddr>,
         /// The device; with a next hop the kernel finds it.
         device: Option<String>,
+    },
+    /// They are carried to another host, as the payload of UDP, and go on from there as if they had come straight.
+    Tunnel {
+        /// A device made by [`Netlink::add_tunnel`](super::Netlink::add_tunnel).
+        device: String,
+        /// The other host.
+        remote: Ipv6Addr,
     },
     /// The search goes on with the next rule.
     Throw,
@@ -119,6 +128,7 @@ impl Route {
         match &self.action {
             Action::Local { device } => Some(device),
             Action::Unicast { device, .. } => device.as_deref(),
+            Action::Tunnel { device, .. } => Some(device),
             Action::Throw | Action::Unreachable => None,
         }
     }
@@ -136,6 +146,10 @@ impl fmt::Display for Route {
                 if let Some(device) = device {
                     write!(f, " dev {device}")?;
                 }
+            }
+            Action::Tunnel { device, remote } => {
+                let id = super::TUNNEL_ID;
+                write!(f, "{} encap ip6 id {id} dst {remote} csum dev {device}", self.destination)?;
             }
             Action::Throw => write!(f, "throw {}", self.destination)?,
             Action::Unreachable => write!(f, "unreachable {}", self.destination)?,

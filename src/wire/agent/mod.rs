@@ -114,6 +114,22 @@ pub enum State {
     },
 }
 
+/// What one agent tells another: slices that it routes to pods of its node. The first tells all there are; an empty one
+/// says that it is still there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Routed {
+    /// The protocol's [`VERSION`] that the agent speaks.
+    pub version: u32,
+    /// What its [`Welcome`] says of the node.
+    pub node: Ipv6Addr,
+    /// Slices that are on the node from now on.
+    #[serde(default)]
+    pub added: Vec<Ipv6Net>,
+    /// Slices that are not on the node any longer.
+    #[serde(default)]
+    pub removed: Vec<Ipv6Net>,
+}
+
 /// Why a line means nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum BadLine {
