@@ -3,6 +3,8 @@
 //! ```text
 //! floor tls-out LISTEN SERVER    TCP in, mutual TLS 1.3 out; no token, no policy, no metrics
 //! floor tls-in  LISTEN SERVER    the other end
+//! floor http-out LISTEN SERVER   the same by requests of HTTP/1.1, read and written anew
+//! floor http-in  LISTEN SERVER   the other end
 //! floor load    SERVER RATE SECONDS CONNECTIONS
 //!                                GET /1k at a fixed rate; prints "answered failed p50_us p99_us max_us"
 //! ```
@@ -18,6 +20,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::CONNECTION;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -36,8 +44,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
     match words[..] {
-        ["tls-out", listen, server] => local.block_on(&runtime, relay_out(listen, server)),
-        ["tls-in", listen, server] => local.block_on(&runtime, relay_in(listen, server)),
+        ["tls-out", listen, server] => local.block_on(&runtime, relay_out(listen, server, Carry::Octets)),
+        ["tls-in", listen, server] => local.block_on(&runtime, relay_in(listen, server, Carry::Octets)),
+        ["http-out", listen, server] => local.block_on(&runtime, relay_out(listen, server, Carry::Requests)),
+        ["http-in", listen, server] => local.block_on(&runtime, relay_in(listen, server, Carry::Requests)),
         ["load", server, rate, seconds, connections] => local.block_on(
             &runtime,
             load(server, rate.parse().unwrap(), seconds.parse().unwrap(), connections.parse().unwrap()),
@@ -61,7 +71,27 @@ fn roots() -> Arc<RootCertStore> {
     roots.into()
 }
 
-async fn relay_out(listen: &str, server: &str) {
+/// What goes from one connection to the other.
+#[derive(Clone, Copy)]
+enum Carry {
+    Octets,
+    Requests,
+}
+
+impl Carry {
+    async fn both_ways(
+        self,
+        client: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        server: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> io::Result<()> {
+        match self {
+            Self::Octets => both_ways(client, server).await,
+            Self::Requests => requests(client, server).await,
+        }
+    }
+}
+
+async fn relay_out(listen: &str, server: &str, carry: Carry) {
     let config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_root_certificates(roots())
         .with_client_auth_cert(certificates("CERT_A"), key("KEY_A"))
@@ -72,13 +102,13 @@ async fn relay_out(listen: &str, server: &str) {
         async move {
             let name = ServerName::try_from("b.test").map_err(io::Error::other)?;
             let remote = connector.connect(name, dial(&server).await?).await?;
-            both_ways(client, remote).await
+            carry.both_ways(client, remote).await
         }
     })
     .await;
 }
 
-async fn relay_in(listen: &str, server: &str) {
+async fn relay_in(listen: &str, server: &str, carry: Carry) {
     let verifier = rustls::server::WebPkiClientVerifier::builder(roots()).build().unwrap();
     let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_client_cert_verifier(verifier)
@@ -89,7 +119,7 @@ async fn relay_in(listen: &str, server: &str) {
     let (acceptor, server) = (TlsAcceptor::from(Arc::new(config)), Rc::<str>::from(server));
     accept(listen, |client| {
         let (acceptor, server) = (acceptor.clone(), Rc::clone(&server));
-        async move { both_ways(acceptor.accept(client).await?, dial(&server).await?).await }
+        async move { carry.both_ways(acceptor.accept(client).await?, dial(&server).await?).await }
     })
     .await;
 }
@@ -116,6 +146,31 @@ async fn both_ways(
 ) -> io::Result<()> {
     tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
     Ok(())
+}
+
+/// One request after another, each answered before the next is taken.
+async fn requests(
+    client: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    server: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> io::Result<()> {
+    let (sender, connection) = http1::handshake(TokioIo::new(server)).await.map_err(io::Error::other)?;
+    spawn_local(connection);
+    let sender = Rc::new(RefCell::new(Some(sender)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let sender = Rc::clone(&sender);
+        async move {
+            request.headers_mut().remove(CONNECTION);
+            let mut asked = sender.borrow_mut().take().unwrap();
+            asked.ready().await?;
+            let answer = asked.send_request(request).await;
+            *sender.borrow_mut() = Some(asked);
+            answer
+        }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(client), service)
+        .await
+        .map_err(io::Error::other)
 }
 
 /// What came of a load so far.

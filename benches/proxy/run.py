@@ -30,12 +30,12 @@ CONNECTIONS, RATE = 32, 2000
 
 # Scenario: what is measured, and in which of a peer's roles.
 SCENARIOS = {
-    "keepalive": ("requests", ("relay", "tls", "jwt", "tunnel", "pp2")),
-    "rate": ("rate", ("relay", "tls", "jwt", "tunnel", "pp2")),
-    "churn": ("churn", ("relay", "jwt", "tunnel")),
+    "keepalive": ("requests", ("relay", "http", "tls", "jwt", "tunnel", "pp2", "header")),
+    "rate": ("rate", ("relay", "http", "tls", "jwt", "tunnel", "pp2", "header")),
+    "churn": ("churn", ("relay", "jwt", "tunnel", "header")),
     "handshake": ("churn", ("relay", "fresh", "pp2")),
     "bulk": ("bulk", ("relay", "tcp", "tunnel", "pp2")),
-    "memory": ("memory", ("relay", "tls", "jwt", "tunnel", "pp2")),
+    "memory": ("memory", ("relay", "http", "tls", "jwt", "tunnel", "pp2", "header")),
 }
 children = []
 

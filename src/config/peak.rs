@@ -27,9 +27,12 @@ section! {
         zones: Vec<Zone>,
         /// The keys that sign updates, transfers and notices (TSIG, RFC 8945).
         keys: Vec<Key>,
-        /// The folder in which changes of zones are kept: what was updated, and what was transferred from a primary.
-        /// Required when a zone has `allow_update`; without it a secondary asks for its zones anew after each start.
+        /// The folder in which changes of zones are kept: the registry, what was updated, and what was transferred from a
+        /// primary. Required when a zone has `allow_update`; without it a secondary asks for its zones anew after each
+        /// start, and the registry ends with the program.
         state: Option<Folder>,
+        /// The nodes that hold the registry together with this one.
+        cluster: Cluster,
         /// The largest reply over UDP in octets, also for askers that take more: what no network on the way has to cut
         /// into fragments. What is larger is asked again over TCP.
         udp_size: u16 = "1232",
@@ -58,6 +61,11 @@ section! {
         /// The zone file, in the form of RFC 1035 §5; read again on SIGHUP. Where the zone takes updates, what they
         /// made of it wins over a file whose serial is not newer.
         file: Option<PathBuf>,
+        /// Whether the zone is held in the registry, by all nodes of the cluster alike. Its file, if it has one, is what it
+        /// begins with, and not looked at again.
+        replicated: bool = "false",
+        /// When the zone's questions are answered; for one that is replicated, and what it begins with.
+        reads: Reads = "available",
         /// The servers the zone is transferred from (AXFR, IXFR), in order of preference. Either these or `file`.
         primaries: Vec<Peer>,
         /// The servers that transfer the zone from here: they may, and are told of each change (NOTIFY).
@@ -68,6 +76,45 @@ section! {
         allow_update: Vec<Allowed>,
         /// Who besides the primaries may say that the zone has changed (NOTIFY).
         allow_notify: Vec<Allowed>,
+    }
+}
+
+choice! {
+    /// When a zone's questions are answered.
+    pub enum Reads, "available or strict" {
+        /// Always, from what this node has, which may be behind.
+        Available = "available",
+        /// Only while this node knows that it has all that was acknowledged; else SERVFAIL.
+        Strict = "strict",
+    }
+}
+
+section! {
+    /// The nodes that hold the registry together.
+    pub struct Cluster {
+        /// Where the other nodes reach this one (TCP). None: nobody does, and this node is alone.
+        listen: Option<SocketAddr>,
+        /// Host and port at which they reach it, where that is not `listen`.
+        address: Option<String>,
+        /// Nodes of the cluster that this one joins when it first starts, each as host and port; one that answers is
+        /// enough. None: it begins a cluster of its own, with the first zone that is replicated.
+        join: Vec<String>,
+        /// The name that the certificate of every node is for.
+        name: Name = "registry.peak",
+        /// How nodes prove that they belong together. Required unless `listen` is loopback.
+        tls: Option<ClusterTls>,
+    }
+}
+
+section! {
+    /// How nodes prove to each other that they belong together.
+    pub struct ClusterTls {
+        /// The authorities whose certificates count, PEM: an authority of the cluster's own.
+        authorities: PathBuf,
+        /// This node's certificate, PEM, then those between it and the authority.
+        certificate: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
     }
 }
 
@@ -175,13 +222,47 @@ impl Role for Peak {
             }
             zone.check(&format!("zones[{index}]"), self, check);
         }
+        self.cluster.check(check);
+    }
+}
+
+impl Cluster {
+    fn check(&self, check: &mut Check<'_>) {
+        match self.listen {
+            Some(listen) if !listen.ip().is_loopback() && self.tls.is_none() => {
+                let rule = "nodes prove to each other that they belong together: name their certificates";
+                check.fault(&["cluster.tls", "cluster.listen"], rule);
+            }
+            Some(listen) if self.address.is_none() && listen.ip().is_unspecified() => {
+                let rule = "the other nodes need a host, not all addresses: say at which they reach this one";
+                check.fault(&["cluster.address", "cluster.listen"], rule);
+            }
+            None if self.address.is_some() || !self.join.is_empty() => {
+                let key = if self.join.is_empty() { "cluster.address" } else { "cluster.join" };
+                check.fault(&[key, "cluster.listen"], "the other nodes have to reach this one: say where it listens");
+            }
+            Some(_) | None => {}
+        }
+        for address in self.join.iter().chain(&self.address) {
+            let port = address.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            if !matches!(port, Some((false, Ok(1..)))) {
+                let key = if self.join.contains(address) { "cluster.join" } else { "cluster.address" };
+                check.fault(&[key], format!("{address:?} is no host and port such as peak-0.example:7444"));
+            }
+        }
     }
 }
 
 impl Zone {
     fn check(&self, at: &str, peak: &Peak, check: &mut Check<'_>) {
         let key = |name: &str| format!("{at}.{name}");
-        if self.file.is_some() != self.primaries.is_empty() {
+        if self.replicated && !self.primaries.is_empty() {
+            check.fault(&[&key("replicated"), &key("primaries")], "a zone that has primaries is held by them");
+        }
+        if !self.replicated && self.reads == Reads::Strict {
+            check.fault(&[&key("reads"), &key("replicated")], "strict answers need a zone that is replicated");
+        }
+        if !self.replicated && self.file.is_some() != self.primaries.is_empty() {
             check.fault(&[&key("file"), &key("primaries")], "a zone has either a file or primaries");
         }
         if !self.primaries.is_empty() && !self.allow_update.is_empty() {

@@ -7,7 +7,7 @@
 //!                       2001:db8:53:1::/64 cluster Peak   (zone shop.peak.)
 //!  client ---- router --+
 //!  2001:db8:1::10       2001:db8:2:N::10   pods s1 s2 s3, N = 1 2 3
-//!                       2001:db8:5:S::/64  services: 1 orders, 2 cache, 3 mail; the router sends their slices to pods
+//!                       2001:db8:5:S::/64  services: 1 orders, 2 cache, 3 mail …; the router sends their slices to pods
 //! ```
 
 use std::fmt::Write as _;
@@ -130,6 +130,24 @@ pub const MAIL: Service = Service {
     ttl: 60,
 };
 
+/// HTTP on one pod with a token in each request, at whatever port a program asks for.
+pub const WEB: Service = Service {
+    name: "web.shop.peak",
+    number: 5,
+    rule: "v=ssa1 layout=random:16,source-hash:48/128 slices=0 token=header",
+    port: None,
+    pods: &[2],
+    ttl: 60,
+};
+
+/// Pages on three pods: a page has an address of its own, so every request for it comes to the same pod.
+pub const PAGES: Service = Service {
+    name: "pages.shop.peak",
+    number: 6,
+    rule: "v=ssa1 layout=content-hash:64 content=path token=header",
+    ..ORDERS
+};
+
 /// HTTP again, with records that are soon forgotten: for the test of a control plane that is gone.
 pub const BRIEF: Service = Service { name: "brief.shop.peak", number: 4, ttl: 3, ..ORDERS };
 
@@ -137,7 +155,7 @@ pub const BRIEF: Service = Service { name: "brief.shop.peak", number: 4, ttl: 3,
 pub const LEGACY: &str = "legacy.shop.peak";
 
 /// Every service.
-pub const SERVICES: [Service; 4] = [ORDERS, CACHE, MAIL, BRIEF];
+pub const SERVICES: [Service; 6] = [ORDERS, CACHE, MAIL, BRIEF, WEB, PAGES];
 
 impl Service {
     /// The whole service space.

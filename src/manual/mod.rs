@@ -16,6 +16,7 @@
 //! | [`api`] | who changes records, by command or by program |
 //! | [`zones`] | who changes zones, or runs Peak beside other name servers |
 //! | [`tunnel`] | who wants to speak it, or to know what a call costs |
+//! | [`registry`] | who runs several Peak nodes that hold the same zones |
 //! | [`http`] | who runs HTTP in `header` mode, or calls by content |
 //! | [`node`] | who runs nodes, or their routing |
 //! | [`decisions`] | who asks why |
@@ -44,6 +45,8 @@ pub mod observability {}
 pub mod operations {}
 #[doc = include_str!("performance.md")]
 pub mod performance {}
+#[doc = include_str!("registry.md")]
+pub mod registry {}
 #[doc = include_str!("slices.md")]
 pub mod slices {}
 #[doc = include_str!("ssa.md")]

@@ -3,7 +3,7 @@
 pub mod inject;
 pub mod lists;
 mod name;
-mod octets;
+pub(crate) mod octets;
 pub mod registry;
 pub mod ssa;
 pub mod token;

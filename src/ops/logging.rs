@@ -7,9 +7,12 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, fmt, reload};
+
+/// What logs more than anybody reads; heard only where it is named.
+const CHATTY: &str = "openraft";
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,7 +94,10 @@ fn parse(levels: &str) -> Result<Targets, LoggingError> {
     if !words_are_levels {
         return Err(refused());
     }
-    levels.parse().map_err(|_| refused())
+    let targets: Targets = levels.parse().map_err(|_| refused())?;
+    // openraft tells of every message that did not arrive; the registry says itself what matters of that.
+    let asked_for = levels.contains(CHATTY);
+    Ok(if asked_for { targets } else { targets.with_target(CHATTY, LevelFilter::OFF) })
 }
 
 impl Logging {

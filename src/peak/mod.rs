@@ -4,11 +4,13 @@
 //! `wire::dns`'s, and what carries it [`dns`]'s.
 
 mod api;
+mod cluster;
 mod desk;
 mod dns;
 mod ledger;
 mod notify;
 mod peers;
+mod people;
 mod secondary;
 mod slices;
 pub mod store;
@@ -24,9 +26,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use tokio::runtime::Runtime;
 
 use crate::config::peak::{Peak, Zone};
 use crate::config::{self, Loaded, Sources};
@@ -40,11 +44,15 @@ use crate::ops::metrics::{Counters, Registry};
 use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
 use crate::ops::{entropy, process};
-use dns::{Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
+use cluster::{Around, Counter};
+use dns::{Gate, Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
 use ledger::Ledger;
 use peers::Peers;
 use store::Store;
 use zones::{Outcome, ZoneSource};
+
+/// How long the registry's threads may take to end.
+const REGISTRY_STOP: Duration = Duration::from_secs(1);
 
 /// Flags of `funicular peak`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +76,18 @@ pub struct Args {
 enum People {
     /// Draw the hierarchy of zones below a server, and flag lame delegations, serial drift and missing glue.
     Tree(tree::Args),
+    /// How the nodes of the registry are: who leads, who is behind, how old answers may be.
+    Status(people::StatusArgs),
+    /// Let a running node that belongs to no cluster join one.
+    Join(people::JoinArgs),
+    /// Take a node out of its cluster: the one that is asked, or one that is dead.
+    Leave(people::LeaveArgs),
+    /// Write the registry of a running node to a file.
+    Backup(people::BackupArgs),
+    /// Begin a cluster of one node from a backup, in an empty folder.
+    Restore(people::RestoreArgs),
+    /// Begin a cluster of one node from what one node of a lost cluster has on disk. The last resort.
+    Recover(people::RecoverArgs),
 }
 
 fn zone_flag(text: &str) -> Result<ZoneSource, String> {
@@ -85,8 +105,15 @@ fn zone_flag(text: &str) -> Result<ZoneSource, String> {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(People::Tree(args)) = &args.people {
-        return tree::run(args);
+    match &args.people {
+        Some(People::Tree(args)) => return tree::run(args),
+        Some(People::Status(args)) => return people::status(args),
+        Some(People::Join(args)) => return people::join(args),
+        Some(People::Leave(args)) => return people::leave(args),
+        Some(People::Backup(args)) => return people::backup(args),
+        Some(People::Restore(args)) => return people::restore(args),
+        Some(People::Recover(args)) => return people::recover(args),
+        None => {}
     }
     let loaded = match configuration(&args) {
         Ok(loaded) => loaded,
@@ -103,8 +130,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Some(served) = first_zones(&sources) else { return Ok(ExitCode::FAILURE) };
     process::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&loaded, &sources, served, logging))?;
-    Ok(ExitCode::SUCCESS)
+    let registry = cluster::runtime()?;
+    let served = runtime.block_on(serve(&loaded, &sources, served, logging, &registry));
+    registry.shutdown_timeout(REGISTRY_STOP);
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 fn configuration(args: &Args) -> Result<Loaded<Peak>, config::Faults> {
@@ -128,12 +157,16 @@ fn start_logging(peak: &Peak) -> anyhow::Result<Logging> {
 
 /// The zones of the configuration and of the flags; each once.
 fn sources(peak: &Peak, flags: Vec<ZoneSource>) -> anyhow::Result<Vec<ZoneSource>> {
+    let file_alone = |zone: &&Zone| !zone.replicated;
     let source = |zone: &Zone| Some(ZoneSource { apex: zone.name.clone(), file: zone.file.clone()? });
-    let sources: Vec<ZoneSource> = peak.zones.iter().filter_map(source).chain(flags).collect();
-    let transferred: Vec<&Name> = peak.zones.iter().filter(|zone| zone.file.is_none()).map(|zone| &zone.name).collect();
+    let sources: Vec<ZoneSource> = peak.zones.iter().filter(file_alone).filter_map(source).chain(flags).collect();
+    let elsewhere = |zone: &&Zone| zone.file.is_none() || zone.replicated;
+    let transferred: Vec<&Name> = peak.zones.iter().filter(elsewhere).map(|zone| &zone.name).collect();
+    // Where the registry is kept or shared, zones may come while the program runs.
+    let may_come = peak.state.is_some() || peak.cluster.listen.is_some();
     anyhow::ensure!(
-        !sources.is_empty() || !transferred.is_empty(),
-        "no zone to serve: give --zone NAME=FILE, or list zones in the configuration"
+        !sources.is_empty() || !transferred.is_empty() || may_come,
+        "no zone to serve: give --zone NAME=FILE, list zones in the configuration, or name a folder for those to come"
     );
     let mut seen = HashSet::new();
     for source in &sources {
@@ -162,20 +195,34 @@ fn first_zones(sources: &[ZoneSource]) -> Option<Served> {
     (!faulty).then(|| Arc::new(ArcSwap::from_pointee(zones)))
 }
 
-async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, logging: Logging) -> anyhow::Result<()> {
+async fn serve(
+    loaded: &Loaded<Peak>,
+    sources: &[ZoneSource],
+    served: Served,
+    logging: Logging,
+    registry: &Runtime,
+) -> anyhow::Result<()> {
     let peak = &loaded.value;
     let mut signals = Signals::catch().context("cannot catch signals")?;
     let (ready, drain, metrics, tallies) = (Ready::new(), Arc::new(Drain::new()), Registry::new(), Tallies::default());
     let listening = ready.task("dns-listening");
     let reloads = zones::register(&metrics, &served);
-    let log = QueryLog::default();
+    let (log, gate) = (QueryLog::default(), Gate::new());
     let (peers, queue) = Peers::open(peak, &served, &metrics)?;
-    let server = Server::start(peak.listen, &served, limits(peak), &tallies, &log, (peers.desk.clone(), queue))?;
+    let around = Around {
+        served: &served,
+        ledger: Arc::clone(&peers.ledger),
+        desk: &peers.desk,
+        gate: &gate,
+        metrics: &metrics,
+    };
+    let store = cluster::open(peak, around, registry).await?;
+    let carriers = (peers.desk.clone(), queue);
+    let server = Server::start(peak.listen, &served, limits(peak), &tallies, (&log, &gate), carriers)?;
     let ledger = peers.start();
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
-    let store = Store::alone(served.load().seed());
     let trust_pods = start_slices(peak.slices.as_ref(), &store, &served, &metrics)?;
     let trust = start_api(peak.api.as_ref(), &store, &served, &metrics)?;
     let shown = Shown {
@@ -191,7 +238,7 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
             move || drain.begin()
         },
     };
-    start_admin(peak.admin.as_ref(), shown, (&served, &store), log)?;
+    start_admin(peak.admin.as_ref(), shown, (&served, &store), log, Counter::new(&store))?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
     let mut stopping = drain.watch();
@@ -211,6 +258,9 @@ async fn serve(loaded: &Loaded<Peak>, sources: &[ZoneSource], served: Served, lo
     }
     ready.stop();
     tracing::info!("stopping");
+    // The others choose a new leader while this node still answers questions.
+    gate.open_for(None);
+    store.stop().await;
     server.stop();
     Ok(())
 }
@@ -221,6 +271,7 @@ fn start_admin<C, D>(
     shown: Shown<C, D>,
     (served, store): (&Served, &Store),
     log: QueryLog,
+    counter: Counter,
 ) -> anyhow::Result<()>
 where
     C: Fn() -> serde_json::Value + Send + Sync + 'static,
@@ -236,6 +287,19 @@ where
     let routes = admin::routes(shown)
         .get("/slices", move |_| Reply::json(&slices::shown(&store.read(|registry| registry.leases().clone()), None)))
         .get("/zones", move |_| Reply::json(&zones::list(&served.load())))
+        .get("/registry", {
+            let counter = counter.clone();
+            move |_| counter.show()
+        })
+        .post("/registry/join", {
+            let counter = counter.clone();
+            move |query| counter.join(query)
+        })
+        .post("/registry/leave", {
+            let counter = counter.clone();
+            move |query| counter.leave(query)
+        })
+        .post("/registry/backup", move |query| counter.backup(query))
         .post("/query-log", move |query| set_query_log(&log, query.value("every").as_deref()));
     let audience = if admin.listen.ip().is_loopback() { Audience::Loopback } else { Audience::Network };
     tokio::spawn(admin::serve(everything, routes, audience));

@@ -128,7 +128,9 @@ fn find(keys: &Keys, peer: &peak::Peer) -> Option<Arc<Key>> {
 }
 
 fn holding(zone: &peak::Zone) -> Holding {
-    if !zone.primaries.is_empty() {
+    if zone.replicated {
+        Holding::Replicated
+    } else if !zone.primaries.is_empty() {
         Holding::Transferred
     } else if zone.allow_update.is_empty() {
         Holding::File

@@ -4,8 +4,11 @@ pub mod agent;
 pub mod api;
 pub mod dns;
 pub mod explicit;
+pub mod first_words;
 pub mod jwks;
 pub mod jwt;
 pub mod lease;
 pub mod proxy_header;
 pub mod tunnel;
+
+pub(crate) use proxy_header::crc32c::of as crc32c;

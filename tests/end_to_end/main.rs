@@ -8,5 +8,6 @@ mod command;
 mod examples;
 mod faults;
 mod programs;
+mod protocols;
 mod support;
 mod tokens;

@@ -27,13 +27,14 @@ fn may_import(of: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Crates that stay behind one door: the crate, and the sources that may name it.
-const DOORS: [(&str, &[&str]); 14] = [
+const DOORS: [(&str, &[&str]); 15] = [
     ("aws_lc_rs", &["src/net/tls", "src/wire/dns/tsig"]),
     ("clap", &["src/cli", "src/demo", "src/init", "src/node", "src/peak", "src/sidecar"]),
     ("clap_complete", &["src/cli"]),
     ("hickory_proto", &["src/net/dns_client"]),
     ("hickory_resolver", &["src/net/dns_client"]),
     ("jsonwebtoken", &["src/wire/jw"]),
+    ("openraft", &["src/peak/store"]),
     ("libc", &["src/net"]),
     ("netlink_packet_core", &["src/net"]),
     ("netlink_packet_route", &["src/net"]),

@@ -147,6 +147,9 @@ impl Table {
 
 impl Directory for Table {
     fn lookup<'a>(&'a self, name: &'a Name) -> Found<'a> {
+        if !name.is_at_or_below(&self::name("peak")) {
+            return Box::pin(std::future::ready(Err(ResolveError::NotInPeak { name: name.clone() })));
+        }
         let unreachable = || ResolveError::Unreachable { name: name.clone(), zone: "peak".parse().unwrap() };
         Box::pin(std::future::ready(self.0.get(name).cloned().ok_or_else(unreachable)))
     }
@@ -328,7 +331,11 @@ pub(crate) struct Application {
 
 impl Application {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        Self::at("[::1]:0").await
+    }
+
+    pub(crate) async fn at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (give, connections) = mpsc::unbounded_channel();
         tokio::spawn(async move {

@@ -5,9 +5,12 @@
 mod bed;
 mod explicit;
 mod http;
+mod http2;
 mod inbound;
 mod lease;
 mod life;
 mod outbound;
+mod overheard;
 mod pair;
+mod smuggling;
 mod tunnel;

@@ -53,6 +53,11 @@ pub struct Held {
 }
 
 impl Held {
+    fn new(mut zone: Zone, reads: Reads) -> Self {
+        zone.set_strict(reads == Reads::Strict);
+        Self { zone: Arc::new(zone), reads }
+    }
+
     /// The zone's contents.
     #[must_use]
     pub fn zone(&self) -> &Arc<Zone> {
@@ -97,6 +102,12 @@ impl Registry {
     #[must_use]
     pub fn new(seed: Seed) -> Self {
         Self { seed, now: UnixMillis(0), zones: BTreeMap::new(), leases: Arc::default(), recent: Recent::default() }
+    }
+
+    /// That of the zones beside which its zones are served.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed
     }
 
     /// The latest time of any command: the time by which everything in the registry is judged.

@@ -208,8 +208,8 @@ impl Decoder {
     fn close_zone(&mut self) -> Result<(), SnapshotError> {
         let Some((apex, reads, entries)) = self.zone.take() else { return Ok(()) };
         let loaded = Zone::received(&apex, self.registry.seed, &entries);
-        let zone = Arc::new(loaded.map_err(|_| SnapshotError::Zone(apex.clone()))?.zone);
-        self.registry.zones.insert(apex.wire().into(), Held { zone, reads });
+        let zone = loaded.map_err(|_| SnapshotError::Zone(apex.clone()))?.zone;
+        self.registry.zones.insert(apex.wire().into(), Held::new(zone, reads));
         Ok(())
     }
 

@@ -52,7 +52,7 @@ impl Registry {
         }
         let zone = self.load(apex, entries)?;
         let step = Step { serial: zone.serial(), changed: true };
-        let held = Held { zone: Arc::new(zone), reads };
+        let held = Held::new(zone, reads);
         self.zones.insert(apex.to_lowercase().wire().into(), held.clone());
         effects.push(Effect::Held(held));
         Ok(Applied::Zones(vec![step]))
@@ -95,7 +95,7 @@ impl Registry {
         let held = self.zones.get_mut(apex.to_lowercase().wire()).ok_or_else(|| Refused::NoZone(apex.clone()))?;
         let changed = held.reads != reads;
         if changed {
-            held.reads = reads;
+            *held = Held::new(Zone::clone(&held.zone), reads);
             effects.push(Effect::Held(held.clone()));
         }
         Ok(Applied::Zones(vec![Step { serial: held.zone.serial(), changed }]))

@@ -63,6 +63,7 @@ pub struct Zone {
     /// Nodes by the number of labels of their names: no search goes deeper.
     names: Depths,
     wildcards: usize,
+    strict: bool,
 }
 
 impl Zone {
@@ -82,6 +83,7 @@ impl Zone {
             cuts: Depths::default(),
             names: Depths::default(),
             wildcards: 0,
+            strict: false,
         }
     }
 
@@ -97,6 +99,18 @@ impl Zone {
     #[inline]
     pub fn is_known(&self) -> bool {
         self.negative.is_some()
+    }
+
+    /// Whether its questions are answered only by who is known not to be behind.
+    #[must_use]
+    #[inline]
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// Says whether its questions are answered only by who is known not to be behind; every later version says the same.
+    pub fn set_strict(&mut self, strict: bool) {
+        self.strict = strict;
     }
 
     /// The name at which the zone begins.

@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -85,20 +86,32 @@ impl ClientTls {
     /// # Errors
     /// What is wrong with the file.
     pub fn from_file(authorities: &Path) -> Result<Self, TlsFileError> {
-        let mut roots = RootCertStore::empty();
-        for (index, certificate) in file::certificates(authorities)?.into_iter().enumerate() {
-            roots.add(certificate).map_err(|cause| TlsFileError::NotAnAuthority {
-                path: authorities.into(),
-                index,
-                cause,
-            })?;
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        Ok(Self::of(Self::believing(authorities)?.with_no_client_auth()))
+    }
+
+    /// A client that believes the authorities in the file, and proves itself with this certificate chain and key to
+    /// those who ask.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn with_identity(authorities: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsFileError> {
+        let mismatch = |cause| TlsFileError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
+        let config = Self::believing(authorities)?
+            .with_client_auth_cert(file::certificates(certificate)?, file::private_key(key)?)
+            .map_err(mismatch)?;
+        Ok(Self::of(config))
+    }
+
+    fn believing(authorities: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsFileError> {
+        let roots = file::authorities(authorities)?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|cause| TlsFileError::NotAnAuthority { path: authorities.into(), index: 0, cause })?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+            .map_err(|cause| TlsFileError::NotAnAuthority { path: authorities.into(), index: 0, cause })?;
+        Ok(builder.with_root_certificates(roots))
+    }
+
+    fn of(config: ClientConfig) -> Self {
+        Self { connector: TlsConnector::from(Arc::new(config)) }
     }
 
     /// Shakes hands with the server behind `tcp`, which must prove `name` and speak `protocol`.

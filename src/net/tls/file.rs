@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -66,6 +67,16 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         return Err(TlsFileError::NoCertificate { path: path.into() });
     }
     Ok(certificates)
+}
+
+/// The authorities in a file, at least one.
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsFileError> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates(path)?.into_iter().enumerate() {
+        let refused = |cause| TlsFileError::NotAnAuthority { path: path.into(), index, cause };
+        roots.add(certificate).map_err(refused)?;
+    }
+    Ok(roots)
 }
 
 /// The first private key of a file.

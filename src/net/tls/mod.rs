@@ -19,7 +19,7 @@ pub use client::{ClientTls, ConnectError, NoHostName, host_name};
 pub use file::TlsFileError;
 pub use gulp::Gulp;
 pub use hello::{First, Hello, HelloError, first_octets};
-pub use server::{HandshakeError, ServerTls};
+pub use server::{HandshakeError, ServerTls, proves};
 pub use unproven::unproven;
 
 use tokio::net::TcpStream;

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::server::StartHandshake;
 
 use super::file::{self, TlsFileError};
@@ -48,13 +51,45 @@ impl ServerTls {
     /// # Errors
     /// What is wrong with the files.
     pub fn from_files(certificate: &Path, key: &Path, protocols: &[&str]) -> Result<Self, TlsFileError> {
+        Self::asking(None, certificate, key, protocols)
+    }
+
+    /// The same, for clients alone that prove themselves by a certificate of the authorities in the file. Whose it is
+    /// says [`proves`].
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn for_proven(
+        authorities: &Path,
+        certificate: &Path,
+        key: &Path,
+        protocols: &[&str],
+    ) -> Result<Self, TlsFileError> {
+        let roots = Arc::new(file::authorities(authorities)?);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(|cause| {
+            let cause = rustls::Error::General(cause.to_string());
+            TlsFileError::NotAnAuthority { path: authorities.into(), index: 0, cause }
+        })?;
+        Self::asking(Some(verifier), certificate, key, protocols)
+    }
+
+    fn asking(
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        certificate: &Path,
+        key: &Path,
+        protocols: &[&str],
+    ) -> Result<Self, TlsFileError> {
         let mismatch = |cause| TlsFileError::Mismatch { certificate: certificate.into(), key: key.into(), cause };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(mismatch)?
-            .with_no_client_auth()
-            .with_single_cert(file::certificates(certificate)?, file::private_key(key)?)
             .map_err(mismatch)?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config =
+            builder.with_single_cert(file::certificates(certificate)?, file::private_key(key)?).map_err(mismatch)?;
         // Tickets that hold the session, so that a returning caller costs half a handshake and we keep no table.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
         config.send_tls13_tickets = 1;
@@ -86,4 +121,13 @@ impl ServerTls {
             }
         })
     }
+}
+
+/// Whether the client's certificate is one for the host of this name, spelled as [`super::host_name`] does (RFC 9525).
+#[must_use]
+pub fn proves(stream: &ServerStream, host: &str) -> bool {
+    let Ok(name) = ServerName::try_from(host) else { return false };
+    let certificates = stream.get_ref().1.peer_certificates();
+    let first = certificates.and_then(|chain| ParsedCertificate::try_from(chain.first()?).ok());
+    first.is_some_and(|first| rustls::client::verify_server_name(&first, &name).is_ok())
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::access::Need;
 use super::route::{Reply, Routes};
-use crate::peak::store::Store;
+use crate::peak::store::{Part, Store};
 
 /// The description of the whole API.
 pub(super) const OPENAPI: &str = include_str!("openapi.yaml");
@@ -21,11 +21,10 @@ pub(super) fn routes(store: &Store) -> Routes {
 
 fn told(store: &Store) -> Reply {
     let status = store.status();
-    let leadership = status.leadership;
     Reply::json(&json!({
         "node": status.node,
-        "term": leadership.term,
-        "leader": leadership.leader,
-        "leads": leadership.is_me,
+        "term": status.term,
+        "leader": status.leader,
+        "leads": status.part == Part::Leader,
     }))
 }

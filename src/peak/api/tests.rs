@@ -42,7 +42,7 @@ fn api(text: &str) -> Api {
 }
 
 async fn backing() -> (Store, Served) {
-    let store = Store::alone(SEED);
+    let store = Store::alone(SEED).await.unwrap();
     let (apex, entries_of) = ("shop.peak".parse().unwrap(), entries("shop.peak", SHOP));
     let op = Op::Create { apex, reads: Reads::Available, entries: entries_of };
     store.propose(Command { request: None, op }).await.unwrap().unwrap();

@@ -17,8 +17,8 @@ mod thread;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -27,10 +27,12 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) use thread::{Queue, start};
 
 use super::ledger::{Change, Ledger, Outcome, Unmade};
+use super::store::Store;
 use super::transfer::out::{self, Outgoing};
 use super::update;
 use crate::model::Name;
 use crate::model::UnixSeconds;
+use crate::model::registry::{Applied, Command, Op, Refused, ZoneUpdate};
 use crate::model::zone::{Update, UpdateError};
 use crate::net::udp_batch::Origin;
 use crate::ops::metrics::{Label as _, Reason};
@@ -41,6 +43,9 @@ use policy::{Caller, Policy};
 
 /// Requests that may wait for the desk.
 const QUEUE: usize = 1024;
+
+/// How long a strict question may wait for the leader; its asker waits longer (RFC 1035 §4.2.1 speaks of seconds).
+const STRICT: Duration = Duration::from_secs(1);
 
 /// The least that everybody takes over UDP (RFC 1035 §4.2.1).
 const LEAST: usize = 512;
@@ -60,6 +65,10 @@ pub(super) enum Job {
     Datagram { origin: Origin, peer: SocketAddr, octets: Vec<u8> },
     /// An update that came over TCP and was found in order.
     Update { apex: Name, update: Update, done: oneshot::Sender<Outcome> },
+    /// An update of the registry that came over UDP, made or not.
+    Made { origin: Origin, pending: Box<Pending>, outcome: Outcome },
+    /// A question for a zone that is answered strictly, which came over UDP; whether the node is not behind.
+    Confirmed { origin: Origin, peer: SocketAddr, octets: Vec<u8>, confirmed: bool },
 }
 
 /// What becomes of a request.
@@ -98,6 +107,7 @@ struct Inner {
     wakers: HashMap<Name, mpsc::Sender<()>>,
     counts: Counts,
     queue: SyncSender<Job>,
+    store: OnceLock<Store>,
 }
 
 /// A plain question, answered: the message without its signature in, the reply out.
@@ -122,10 +132,59 @@ impl Desk {
 
     /// Makes an update that came over TCP; gives the reply. Waits until the disk has it.
     pub(super) async fn make(&self, pending: Pending, now: impl Fn() -> UnixSeconds) -> Vec<u8> {
+        if let Some(store) = self.registry_of(&pending.apex) {
+            let outcome = replicate(&store, &pending.apex, pending.update.clone()).await;
+            return self.finish(pending, outcome, now());
+        }
         let (done, outcome) = oneshot::channel();
         let job = Job::Update { apex: pending.apex.clone(), update: pending.update.clone(), done };
         let outcome = if self.enqueue(job) { outcome.await.ok() } else { None };
         self.finish(pending, outcome.unwrap_or(Err(Unmade::Unkept)), now())
+    }
+
+    /// Whether the update is one of the registry.
+    fn replicates(&self, pending: &Pending) -> bool {
+        self.registry_of(&pending.apex).is_some()
+    }
+
+    /// Makes an update of the registry that came over UDP; what became of it comes back through the queue.
+    fn replicate(&self, origin: Origin, pending: Box<Pending>) {
+        let Some(store) = self.registry_of(&pending.apex) else { return };
+        let desk = self.clone();
+        store.clone().spawn(async move {
+            let outcome = replicate(&store, &pending.apex, pending.update.clone()).await;
+            desk.enqueue(Job::Made { origin, pending, outcome });
+        });
+    }
+
+    /// Looks whether the node is not behind, for a strict question that came over UDP; it comes back through the queue.
+    fn confirm(&self, origin: Origin, peer: SocketAddr, octets: Vec<u8>) {
+        let desk = self.clone();
+        let Some(store) = self.0.store.get() else {
+            self.enqueue(Job::Confirmed { origin, peer, octets, confirmed: false });
+            return;
+        };
+        store.spawn(async move {
+            let confirmed = desk.is_up_to_date().await;
+            desk.enqueue(Job::Confirmed { origin, peer, octets, confirmed });
+        });
+    }
+
+    /// Says where the registry is, once it is open.
+    pub(super) fn attach(&self, store: Store) {
+        // A second one is never made.
+        drop(self.0.store.set(store));
+    }
+
+    /// The registry, where it holds the zone.
+    fn registry_of(&self, apex: &Name) -> Option<Store> {
+        self.0.store.get().filter(|_| self.0.ledger.is_replicated(apex)).cloned()
+    }
+
+    /// Whether this node knows that it has all that was acknowledged before; asks the leader where it must.
+    pub(super) async fn is_up_to_date(&self) -> bool {
+        let Some(store) = self.0.store.get() else { return false };
+        tokio::time::timeout(STRICT, store.read_index()).await.is_ok_and(|outcome| outcome.is_ok())
     }
 
     /// Sends a zone over TCP. `idle` is how long the peer may take for one message.
@@ -243,6 +302,23 @@ impl Desk {
     }
 }
 
+/// Makes an update of one of the registry's zones, at whichever node leads.
+async fn replicate(store: &Store, apex: &Name, update: Update) -> Outcome {
+    let op = Op::Update(vec![ZoneUpdate { zone: apex.clone(), update }]);
+    match store.propose(Command { request: None, op }).await {
+        Ok(Ok(Applied::Zones(steps))) => Ok(steps.first().map_or(Change::None, |step| match step.changed {
+            true => Change::Made(step.serial),
+            false => Change::None,
+        })),
+        Ok(Err(Refused::Update { cause, .. })) => Err(Unmade::Refused(cause)),
+        Ok(Ok(_) | Err(_)) => Err(UpdateError::Unknown(apex.clone()).into()),
+        Err(error) => {
+            tracing::warn!(zone = %apex, %error, "an update could not be made");
+            Err(Unmade::Unkept)
+        }
+    }
+}
+
 fn unmade_as(unmade: &Unmade) -> Ended {
     match unmade {
         Unmade::Unkept | Unmade::Refused(UpdateError::Unknown(_)) => Ended::Failed,
@@ -255,6 +331,11 @@ fn unmade_as(unmade: &Unmade) -> Ended {
         ) => Ended::Unmet,
         Unmade::Refused(UpdateError::Change(_) | UpdateError::WildcardNs(_)) => Ended::Refused,
     }
+}
+
+/// The reply of a server that does not know.
+pub(super) fn failure(question: &[u8]) -> Vec<u8> {
+    bare(question, Rcode::SERVFAIL).unwrap_or_default()
 }
 
 /// A reply of header and question at most, to a message that may be malformed.
@@ -416,6 +497,6 @@ pub(super) struct Furnishing {
 pub(super) fn furnish(furnishing: Furnishing) -> (Desk, Queue) {
     let Furnishing { ledger, keys, policies, wakers, counts } = furnishing;
     let (queue, waiting) = std::sync::mpsc::sync_channel(QUEUE);
-    let inner = Inner { ledger, keys, policies, wakers, counts, queue };
+    let inner = Inner { ledger, keys, policies, wakers, counts, queue, store: OnceLock::new() };
     (Desk(Arc::new(inner)), Queue(waiting))
 }

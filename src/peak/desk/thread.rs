@@ -31,7 +31,8 @@ const QUIET: Duration = Duration::from_millis(200);
 pub(in crate::peak) struct Queue(pub(super) Receiver<Job>);
 
 /// Answers a plain question that came over UDP from this address: the message in, the reply out.
-pub(in crate::peak) type Answerer = Box<dyn FnMut(&[u8], SocketAddr) -> Vec<u8> + Send>;
+/// Whether the node is known not to be behind comes with it. No reply: it must be confirmed first.
+pub(in crate::peak) type Answerer = Box<dyn FnMut(&[u8], SocketAddr, bool) -> Option<Vec<u8>> + Send>;
 
 /// Who waits for an update's outcome.
 enum Waiting {
@@ -90,16 +91,39 @@ impl Worker {
         for job in jobs {
             match job {
                 Job::Datagram { origin, peer, octets } => {
-                    let answerer = &mut self.answerer;
-                    let mut answer = |octets: &[u8]| answerer(octets, peer);
-                    match desk.handle(&octets, peer, Carrier::Udp, clock::now(), &mut answer) {
+                    let (answerer, mut unconfirmed) = (&mut self.answerer, false);
+                    let mut answer = |octets: &[u8]| {
+                        let answered = answerer(octets, peer, false);
+                        unconfirmed |= answered.is_none();
+                        answered.unwrap_or_default()
+                    };
+                    let handled = desk.handle(&octets, peer, Carrier::Udp, clock::now(), &mut answer);
+                    if unconfirmed {
+                        desk.confirm(origin, peer, octets);
+                        continue;
+                    }
+                    match handled {
                         Handled::Reply(reply) => replies.push((origin, reply)),
+                        Handled::Update(pending) if desk.replicates(&pending) => desk.replicate(origin, pending),
                         Handled::Update(pending) => {
                             updates.push((pending.apex.clone(), pending.update.clone()));
                             waiting.push(Waiting::Datagram(Box::new((origin, *pending))));
                         }
                         // A transfer goes over TCP.
                         Handled::Silence | Handled::Transfer(_) => {}
+                    }
+                }
+                Job::Made { origin, pending, outcome } => {
+                    replies.push((origin, desk.finish(*pending, outcome, clock::now())));
+                }
+                Job::Confirmed { origin, peer, octets, confirmed } => {
+                    let (answerer, now) = (&mut self.answerer, clock::now());
+                    let mut answer = |octets: &[u8]| match confirmed {
+                        true => answerer(octets, peer, true).unwrap_or_default(),
+                        false => super::failure(octets),
+                    };
+                    if let Handled::Reply(reply) = desk.handle(&octets, peer, Carrier::Udp, now, &mut answer) {
+                        replies.push((origin, reply));
                     }
                 }
                 Job::Update { apex, update, done } => {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::gate::Gate;
 use super::rate::{RateLimiter, RateLimits};
 use super::respond::{Asker, Outcome, QueryLog, Responder, Shared};
 use super::tally::{Proto, Tallies};
@@ -54,7 +55,12 @@ impl Desk {
     /// A worker that answers from `zones`.
     #[must_use]
     pub fn new(zones: Zones, transport: Transport) -> Self {
-        let shared = Shared { cookies: CookieSecret::new([7; 16]), udp_limit: UDP_LIMIT, log: QueryLog::default() };
+        let shared = Shared {
+            cookies: CookieSecret::new([7; 16]),
+            udp_limit: UDP_LIMIT,
+            log: QueryLog::default(),
+            gate: Gate::new(),
+        };
         let proto = if transport == Transport::Tcp { Proto::Tcp } else { Proto::Udp };
         let limits = RateLimits { per_second: 1, slip: 2 };
         let rate = (transport == Transport::LimitedUdp).then(|| RateLimiter::new(limits, 7));

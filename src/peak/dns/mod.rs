@@ -7,6 +7,7 @@
 //! Invariant: a reply is written over its request, by [`respond::Responder`] and by nobody else.
 
 pub mod fuzz;
+mod gate;
 mod rate;
 mod respond;
 mod server;
@@ -14,6 +15,7 @@ mod tally;
 mod tcp;
 mod udp;
 
+pub(super) use gate::Gate;
 pub(super) use rate::RateLimits;
 pub(super) use respond::QueryLog;
 pub(super) use server::{Limits, Served, Server};

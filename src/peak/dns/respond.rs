@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::gate::Gate;
 use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
 use crate::model::Name;
@@ -34,6 +35,9 @@ pub(super) struct Responder {
     rate: Option<RateLimiter>,
     log: QueryLog,
     proto: Proto,
+    gate: Gate,
+    /// The request at hand came back with the certainty that this node is not behind.
+    pub(super) confirmed: bool,
     pub(super) tally: Tally,
 }
 
@@ -44,6 +48,7 @@ pub(super) struct Shared {
     /// The largest reply over UDP, in octets, whatever is asked for.
     pub(super) udp_limit: u16,
     pub(super) log: QueryLog,
+    pub(super) gate: Gate,
 }
 
 /// Which questions are logged: every N-th of a worker, none while N is 0. Clones change the same.
@@ -111,7 +116,8 @@ pub(super) enum Outcome {
     Reply(usize),
     /// There must be no reply.
     Silence,
-    /// It is no plain question: an update, a notice, a transfer, or signed.
+    /// It is no plain question: an update, a notice, a transfer, or signed. Or it is one that must not be answered
+    /// before this node knows that it is not behind.
     Apart,
 }
 
@@ -125,6 +131,8 @@ impl Responder {
             rate,
             log: shared.log.clone(),
             proto,
+            gate: shared.gate.clone(),
+            confirmed: false,
             tally,
         }
     }
@@ -210,6 +218,9 @@ impl Responder {
         let limit = self.limit(query);
         let mut aliases = Aliases::default();
         let (answer, rcode) = judge(seen, found, query, &mut aliases);
+        if answer.as_ref().is_some_and(|answer| answer.zone.is_strict()) && !self.confirmed && !self.gate.is_open() {
+            return Outcome::Apart;
+        }
         // Who has shown a cookie of ours is where it says it is.
         let ruling = if genuine { Ruling::Send } else { self.limited(answer.as_ref(), &seen.key, asker) };
         if ruling == Ruling::Drop {
@@ -374,7 +385,12 @@ mod tests {
     }
 
     fn responder(proto: Proto, rate: Option<RateLimiter>) -> Responder {
-        let shared = Shared { cookies: CookieSecret::new([5; 16]), udp_limit: 1232, log: QueryLog::default() };
+        let shared = Shared {
+            cookies: CookieSecret::new([5; 16]),
+            udp_limit: 1232,
+            log: QueryLog::default(),
+            gate: Gate::new(),
+        };
         Responder::new(&shared, proto, rate, 1, Tallies::default().worker(proto))
     }
 

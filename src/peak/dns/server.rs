@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use super::gate::Gate;
 use super::rate::{RateLimiter, RateLimits};
 use super::respond::{self, Asker, Outcome, QueryLog, Responder};
 use super::tally::{Proto, Tallies};
@@ -94,12 +95,12 @@ impl Server {
         zones: &Served,
         limits: Limits,
         tallies: &Tallies,
-        log: &QueryLog,
+        (log, gate): (&QueryLog, &Gate),
         (apart, queue): (Apart, Queue),
     ) -> Result<Self, ServerError> {
         let (sockets, listener) = listen_on(addr, limits.workers)?;
         let cookies = CookieSecret::new(entropy::draw().to_ne_bytes());
-        let shared = respond::Shared { cookies, udp_limit: limits.udp_size, log: log.clone() };
+        let shared = respond::Shared { cookies, udp_limit: limits.udp_size, log: log.clone(), gate: gate.clone() };
         let mut server = Self {
             addr: sockets[0].local_addr(),
             stopped: Arc::default(),
@@ -151,12 +152,14 @@ impl Server {
         zones: &Served,
     ) -> Result<(), ServerError> {
         let (zones, mut room) = (Arc::clone(zones), vec![0; usize::from(u16::MAX)]);
-        let answer = move |question: &[u8], peer: SocketAddr| {
+        let answer = move |question: &[u8], peer: SocketAddr, confirmed: bool| {
+            responder.confirmed = confirmed;
             room[..question.len()].copy_from_slice(question);
             let asker = Asker { peer: peer.ip(), now: clock::now() };
             match responder.respond(&zones.load(), &mut room, question.len(), asker) {
-                Outcome::Reply(octets) => room[..octets].to_vec(),
-                Outcome::Silence | Outcome::Apart => Vec::new(),
+                Outcome::Reply(octets) => Some(room[..octets].to_vec()),
+                Outcome::Silence => Some(Vec::new()),
+                Outcome::Apart => None,
             }
         };
         let socket = socket.try_clone().map_err(ServerError::Worker)?;

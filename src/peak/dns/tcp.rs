@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::respond::{Asker, Outcome, Responder};
 use crate::model::zone::Zones;
 use crate::ops::clock;
-use crate::peak::desk::{Carrier, Desk as Apart, Handled};
+use crate::peak::desk::{Carrier, Desk as Apart, Handled, failure};
 
 /// Octets of the length before a message (RFC 1035 §4.2.2).
 const PREFIX: usize = 2;
@@ -156,6 +156,17 @@ struct Connection {
     apart: Apart,
 }
 
+/// Whether this node is known not to be behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Certainty {
+    /// Nobody has looked.
+    Open,
+    /// It is not.
+    Confirmed,
+    /// It may be: the leader could not be asked.
+    Denied,
+}
+
 /// How one turn at the desk ended.
 struct Turn {
     /// Requests answered.
@@ -221,7 +232,14 @@ impl Connection {
 
     /// Answers a request that is no plain question, however long that takes; what the peer sends meanwhile waits.
     async fn serve_apart(&mut self, request: &[u8], idle: Duration) -> io::Result<()> {
-        match self.handle_apart(request) {
+        let handled = match self.handle_apart(request, Certainty::Open) {
+            Some(handled) => handled,
+            None => {
+                let certainty = if self.apart.is_up_to_date().await { Certainty::Confirmed } else { Certainty::Denied };
+                self.handle_apart(request, certainty).unwrap_or(Handled::Silence)
+            }
+        };
+        match handled {
             Handled::Silence => Ok(()),
             Handled::Reply(reply) => self.write(&reply, idle).await,
             Handled::Update(pending) => {
@@ -232,19 +250,32 @@ impl Connection {
         }
     }
 
-    fn handle_apart(&self, request: &[u8]) -> Handled {
+    /// None: the node has to know first whether it is behind.
+    fn handle_apart(&self, request: &[u8], certainty: Certainty) -> Option<Handled> {
         let (zones, now) = (self.zones.load(), clock::now());
         let asker = Asker { peer: self.peer.ip(), now };
+        let mut unconfirmed = false;
         let mut answer = |question: &[u8]| {
+            if certainty == Certainty::Denied {
+                return failure(question);
+            }
             let mut desk = self.desk.borrow_mut();
             let Desk { responder, output, .. } = &mut *desk;
             output[..question.len()].copy_from_slice(question);
-            match responder.respond(&zones, &mut output[..LARGEST - PREFIX], question.len(), asker) {
+            responder.confirmed = certainty == Certainty::Confirmed;
+            let outcome = responder.respond(&zones, &mut output[..LARGEST - PREFIX], question.len(), asker);
+            responder.confirmed = false;
+            match outcome {
                 Outcome::Reply(octets) => output[..octets].to_vec(),
-                Outcome::Silence | Outcome::Apart => Vec::new(),
+                Outcome::Silence => Vec::new(),
+                Outcome::Apart => {
+                    unconfirmed = true;
+                    Vec::new()
+                }
             }
         };
-        self.apart.handle(request, self.peer, Carrier::Tcp, now, &mut answer)
+        let handled = self.apart.handle(request, self.peer, Carrier::Tcp, now, &mut answer);
+        (!unconfirmed).then_some(handled)
     }
 
     async fn write(&mut self, reply: &[u8], idle: Duration) -> io::Result<()> {

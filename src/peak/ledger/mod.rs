@@ -4,6 +4,7 @@
 //!  updates ──┐
 //!  transfers ┼─► new zone and delta ─► disk ─► journal, snapshot ─► whoever is to be told
 //!  reload ───┘        (a value)       (fsync)  (what answers see)
+//!  registry ──► (agreed on, kept by its log) ──────┘
 //! ```
 //!
 //! Nothing is answered from a change, and nobody is told of it, before the disk has it (RFC 2136 §3.5). Updates that
@@ -13,7 +14,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 pub(super) use file::KeepError;
 
 use super::dns::Served;
+use crate::model::registry::Effect;
 use crate::model::zone::{Delta, DeltaError, Journal, Update, UpdateError, Updated, Zone, Zones, serial};
 use crate::model::{Name, UnixSeconds};
 use crate::wire::dns::state;
@@ -40,6 +42,8 @@ pub(super) enum Holding {
     Updated,
     /// From primaries.
     Transferred,
+    /// From the registry, which keeps it.
+    Replicated,
 }
 
 /// Why an update was not made.
@@ -81,6 +85,10 @@ pub(super) struct Ledger {
     files: Mutex<HashMap<Name, StateFile>>,
     /// Held for a moment, while a journal and the zones shown change together or are read together.
     journals: Mutex<HashMap<Name, Journal>>,
+    /// Held while the zones shown are replaced by others.
+    showing: Mutex<()>,
+    /// The zones that this node has from elsewhere than the registry.
+    own: HashSet<Name>,
     news: HashMap<Name, watch::Sender<u32>>,
 }
 
@@ -100,6 +108,8 @@ impl Ledger {
             folder,
             files: Mutex::default(),
             journals: Mutex::default(),
+            showing: Mutex::default(),
+            own: own(holdings),
             news: holdings.iter().map(|(apex, _)| (apex.clone(), watch::Sender::new(0))).collect(),
         };
         let mut confirmed = BTreeMap::new();
@@ -115,7 +125,11 @@ impl Ledger {
         let zones = self.served.load_full();
         let loaded = zones.zone(apex).cloned();
         let unknown = || Arc::new(Zone::unknown(apex.clone(), zones.seed()));
-        let path = self.folder.as_deref().filter(|_| holding != Holding::File).map(|folder| file::path(folder, apex));
+        let path = self
+            .folder
+            .as_deref()
+            .filter(|_| !matches!(holding, Holding::File | Holding::Replicated))
+            .map(|folder| file::path(folder, apex));
         let Some(path) = path else {
             self.show(loaded.unwrap_or_else(unknown));
             return Ok(None);
@@ -160,8 +174,16 @@ impl Ledger {
     }
 
     fn show_all(&self, changed: impl IntoIterator<Item = Arc<Zone>>) {
+        self.show_and_hide(changed, &[]);
+    }
+
+    fn show_and_hide(&self, changed: impl IntoIterator<Item = Arc<Zone>>, gone: &[Name]) {
+        let _showing = self.showing.lock();
         let mut zones = Zones::clone(&self.served.load());
         let mut news = Vec::new();
+        for apex in gone {
+            zones.remove(apex);
+        }
         for zone in changed {
             if zone.is_known() {
                 news.push((zone.apex().clone(), zone.serial()));
@@ -241,6 +263,49 @@ impl Ledger {
         if !changed.is_empty() {
             self.show_all(changed);
         }
+    }
+
+    /// Shows what the registry has become. Its zones are kept there, and nowhere else.
+    pub(super) fn follow(&self, effects: Vec<Effect>) {
+        let mut journals = self.journals.lock();
+        let (mut changed, mut gone) = (BTreeMap::new(), Vec::new());
+        for effect in effects {
+            let apex = match &effect {
+                Effect::Changed { zone, .. } => zone.apex().clone(),
+                Effect::Held(held) => held.zone().apex().clone(),
+                Effect::Gone(apex) => apex.clone(),
+            };
+            if self.own.contains(&apex) {
+                tracing::warn!(zone = %apex, "the registry's zone is not shown: this node has one of that name itself");
+                continue;
+            }
+            let journal = journals.entry(apex.clone()).or_insert_with(|| Journal::new(JOURNAL));
+            let key = apex.to_lowercase().to_string();
+            match effect {
+                Effect::Changed { zone, deltas } => {
+                    deltas.into_iter().for_each(|delta| journal.push(delta));
+                    changed.insert(key, zone);
+                }
+                Effect::Held(held) => {
+                    // Of a zone that came as a whole nobody knows how it differs from what was there.
+                    if self.zone(&apex).is_none_or(|shown| shown.serial() != held.zone().serial()) {
+                        journal.clear();
+                    }
+                    changed.insert(key, Arc::clone(held.zone()));
+                }
+                Effect::Gone(_) => {
+                    journals.remove(&apex);
+                    changed.remove(&key);
+                    gone.push(apex);
+                }
+            }
+        }
+        self.show_and_hide(changed.into_values(), &gone);
+    }
+
+    /// Whether the registry holds the zone, as far as this node knows.
+    pub(super) fn is_replicated(&self, apex: &Name) -> bool {
+        !self.own.contains(apex)
     }
 
     /// Writes those files anew that have grown too long. To be called when nobody waits.
@@ -344,6 +409,11 @@ impl Ledger {
         self.journals.lock().remove(apex);
         self.show(Arc::new(unknown));
     }
+}
+
+fn own(holdings: &[(Name, Holding)]) -> HashSet<Name> {
+    let own = holdings.iter().filter(|(_, holding)| *holding != Holding::Replicated);
+    own.map(|(apex, _)| apex.clone()).collect()
 }
 
 /// A zone on the way to its next version.

@@ -17,6 +17,7 @@ pub mod health;
 pub mod http;
 pub mod intercept;
 mod legacy;
+mod overheard;
 pub mod pick;
 mod reach;
 pub mod recognise;
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 use self::authenticate::{Credential, NoCredential, Tokens};
 use self::explicit::{Asked, NotAsked};
 use self::health::{Failure, Health, Place};
+use self::overheard::Overheard;
 use self::pick::{Candidates, InForce, NoCandidate};
 use self::reach::{Attempts, Reach};
 use self::recognise::{Called, Recognised, Unrecognised};
@@ -387,11 +389,18 @@ impl Outbound {
         line: &mut Line,
     ) -> Result<Connected, OutboundError> {
         let deadline = Instant::now() + self.limits.connect_deadline;
-        let recognised = match asked.map(|asked| &asked.target) {
+        let mut recognised = match asked.map(|asked| &asked.target) {
             Some(Target::Name(name, port)) => recognise::recognise_name(name, *port, &*self.directory).await?,
             Some(Target::Address(destination)) => self.recognise(*destination, line).await?,
             None => self.recognise(intercept::intercept(app, &self.original)?.destination(), line).await?,
         };
+        if let (Recognised::Legacy(dst), None) = (&recognised, asked) {
+            let connecting = self.connect_legacy(*dst, deadline, line);
+            match overheard::listen(app, connecting, dst.port(), &*self.directory).await? {
+                Overheard::Nobody(connected) => return *connected,
+                Overheard::Service(called) => recognised = Recognised::Service(called),
+            }
+        }
         match recognised {
             Recognised::Legacy(dst) => self.connect_legacy(dst, deadline, line).await,
             Recognised::LegacyName(name, port) => self.connect_legacy_name(name, port, deadline, line).await,

@@ -31,6 +31,11 @@ pub(in crate::wire) fn with_zeros(octets: &[u8], zeroed: Range<usize>) -> u32 {
     !taken.fold(u32::MAX, |sum, octet| TABLE[usize::from(sum as u8 ^ octet)] ^ (sum >> 8))
 }
 
+/// The checksum of `octets`.
+pub(crate) fn of(octets: &[u8]) -> u32 {
+    !octets.iter().fold(u32::MAX, |sum, octet| TABLE[usize::from(sum as u8 ^ octet)] ^ (sum >> 8))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@
 //!
 //! Source: "The PROXY protocol", Willy Tarreau, revision 2023-03-06, §2.2.
 
-pub(super) mod crc32c;
+pub(crate) mod crc32c;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,83 @@
+//! Many commands, one entry: what waits while an entry is on its way to the disks shares the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::message::No;
+use super::types::{Batch, Raft};
+use crate::model::UnixMillis;
+use crate::model::registry::Reply;
+
+/// Commands in one entry at most.
+const TOGETHER: usize = 4096;
+/// Octets in one entry, about.
+const OCTETS: usize = 1 << 20;
+/// Entries on their way at once: while the leader's disk has one, the others' disks have the one before.
+const ON_THE_WAY: usize = 2;
+/// Commands that may wait; one more waits to wait.
+const WAITING: usize = 1 << 16;
+
+/// A command's octets, and who waits for its reply.
+type Waiting = (Box<[u8]>, oneshot::Sender<Result<Reply, No>>);
+
+/// The way into the log. Clones share everything.
+#[derive(Clone, Debug)]
+pub(super) struct Batcher(mpsc::Sender<Waiting>);
+
+impl Batcher {
+    /// Starts the task that makes entries; it ends when all clones are gone. `clock` is the wall clock.
+    pub(super) fn start(raft: Raft, clock: fn() -> UnixMillis) -> Self {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(make(raft, waiting, clock));
+        Self(sender)
+    }
+
+    /// Puts the command into the log, and gives its reply once it is applied here.
+    pub(super) async fn propose(&self, command: Box<[u8]>, within: Duration) -> Result<Reply, No> {
+        let (done, reply) = oneshot::channel();
+        let proposed = async {
+            self.0.send((command, done)).await.map_err(|_| No::Failed)?;
+            reply.await.unwrap_or(Err(No::NotLeader))
+        };
+        // An entry whose fate is open when its leader is deposed has no reply: who waits asks the next leader again.
+        tokio::time::timeout(within, proposed).await.unwrap_or(Err(No::NotLeader))
+    }
+}
+
+async fn make(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, clock: fn() -> UnixMillis) {
+    let ways = Arc::new(Semaphore::new(ON_THE_WAY));
+    loop {
+        let Ok(way) = Arc::clone(&ways).acquire_owned().await else { return };
+        let Some(first) = waiting.recv().await else { return };
+        let mut octets = first.0.len();
+        let mut together = vec![first];
+        while together.len() < TOGETHER
+            && octets < OCTETS
+            && let Ok(next) = waiting.try_recv()
+        {
+            octets += next.0.len();
+            together.push(next);
+        }
+        let batch = Batch::new(clock(), together.iter().map(|(command, _)| &**command));
+        let answer = raft.client_write_ff(batch).await;
+        tokio::spawn(async move {
+            let replies = match answer {
+                Ok(answer) => answer.await.map_err(|_| No::NotLeader),
+                Err(_) => Err(No::Failed),
+            };
+            drop(way);
+            match replies {
+                Ok(Ok(response)) => {
+                    for ((_, done), reply) in together.into_iter().zip(response.data) {
+                        // Who has gone meanwhile will ask again.
+                        drop(done.send(Ok(reply)));
+                    }
+                }
+                Ok(Err(_)) => together.into_iter().for_each(|(_, done)| drop(done.send(Err(No::NotLeader)))),
+                Err(no) => together.into_iter().for_each(|(_, done)| drop(done.send(Err(no)))),
+            }
+        });
+    }
+}

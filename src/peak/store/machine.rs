@@ -1,0 +1,250 @@
+//! What is agreed on, applied: the registry of this node, its snapshots, and whoever shows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, StorageIOError};
+use parking_lot::{Mutex, RwLock};
+
+use super::disk::Disk;
+use super::snapshot::{self, SnapshotFault, SnapshotFile, SnapshotHead};
+use super::types::{Batch, Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+use crate::model::registry::{Effect, Registry, Reply, SchemaError};
+use crate::model::zone::Seed;
+
+/// Told of every change, in order, before its sender is.
+pub type Show = Box<dyn Fn(Vec<Effect>) + Send + Sync>;
+
+/// The state machine. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Machine(Arc<Shared>);
+
+struct Shared {
+    cluster: Arc<Mutex<u128>>,
+    seed: Seed,
+    disk: Arc<dyn Disk>,
+    registry: RwLock<Registry>,
+    applied: Mutex<Applied>,
+    snapshot: Mutex<Option<SnapshotMeta>>,
+    /// Octets of the current snapshot's file.
+    octets: AtomicU64,
+    show: Show,
+}
+
+/// Up to where the log is applied.
+#[derive(Clone, Debug, Default)]
+struct Applied {
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Machine {
+    /// The registry of the snapshot in `disk`, or an empty one, shown to `show`.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`].
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        seed: Seed,
+        cluster: Arc<Mutex<u128>>,
+        show: Show,
+    ) -> Result<Self, SnapshotFault> {
+        let machine = Self(Arc::new(Shared {
+            cluster,
+            seed,
+            registry: RwLock::new(Registry::new(seed)),
+            applied: Mutex::default(),
+            snapshot: Mutex::default(),
+            octets: AtomicU64::new(0),
+            show,
+            disk,
+        }));
+        if let Some(file) = snapshot::open(&*machine.0.disk, snapshot::CURRENT, false)? {
+            let (head, registry) = snapshot::read(&*machine.0.disk, &file, seed)?;
+            machine.0.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
+            machine.take(head.meta, registry);
+        }
+        Ok(machine)
+    }
+
+    /// Goes on from a snapshot's registry.
+    fn take(&self, meta: SnapshotMeta, registry: Registry) {
+        let mut effects: Vec<Effect> = Vec::new();
+        {
+            let mut held = self.0.registry.write();
+            let gone = held.zones().map(|zone| zone.zone().apex()).filter(|apex| registry.zone(apex).is_none());
+            effects.extend(gone.cloned().map(Effect::Gone));
+            effects.extend(registry.zones().cloned().map(Effect::Held));
+            *held = registry;
+            *self.0.applied.lock() = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        }
+        *self.0.snapshot.lock() = Some(meta);
+        (self.0.show)(effects);
+    }
+
+    /// Looks at the registry, which stands still meanwhile.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+        look(&self.0.registry.read())
+    }
+
+    /// The last entry that is applied.
+    pub(super) fn applied(&self) -> Option<LogId> {
+        self.0.applied.lock().last
+    }
+
+    /// Octets of the current snapshot's file.
+    pub(super) fn snapshot_octets(&self) -> u64 {
+        self.0.octets.load(Ordering::Relaxed)
+    }
+
+    /// The registry at one moment, and what a snapshot of it begins with.
+    pub(super) fn frozen(&self) -> (SnapshotHead, Registry) {
+        let registry = self.0.registry.read();
+        let Applied { last, membership } = self.0.applied.lock().clone();
+        let snapshot_id = last.map_or_else(String::new, |last| format!("{}-{}", last.leader_id, last.index));
+        let meta = SnapshotMeta { last_log_id: last, last_membership: membership, snapshot_id };
+        (SnapshotHead { cluster: *self.0.cluster.lock(), meta }, registry.clone())
+    }
+
+    fn apply_batch(
+        &self,
+        registry: &mut Registry,
+        batch: &Batch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Vec<Reply>, SchemaError> {
+        let at = batch.at();
+        let mut replies = Vec::new();
+        for command in batch.commands() {
+            let outcome = registry.apply(at, &command?);
+            effects.extend(outcome.effects);
+            replies.push(outcome.reply);
+        }
+        Ok(replies)
+    }
+}
+
+fn unread(error: &SnapshotFault) -> StorageError {
+    tracing::error!(%error, "a snapshot of the registry failed");
+    StorageIOError::read_snapshot(None, error).into()
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        let Applied { last, membership } = self.0.applied.lock().clone();
+        Ok((last, membership))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Reply>>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let (mut effects, mut all) = (Vec::new(), Vec::new());
+        {
+            let mut registry = self.0.registry.write();
+            let mut applied = self.0.applied.lock();
+            for entry in entries {
+                all.push(match &entry.payload {
+                    EntryPayload::Blank => Vec::new(),
+                    EntryPayload::Normal(batch) => {
+                        self.apply_batch(&mut registry, batch, &mut effects).map_err(|error| {
+                            // Going on would make this node another than the others.
+                            tracing::error!(%error, entry = %entry.log_id, "a command cannot be applied: this node stops");
+                            StorageIOError::apply(entry.log_id, &error)
+                        })?
+                    }
+                    EntryPayload::Membership(membership) => {
+                        applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                        Vec::new()
+                    }
+                });
+                applied.last = Some(entry.log_id);
+            }
+        }
+        if !effects.is_empty() {
+            (self.0.show)(effects);
+        }
+        Ok(all)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        let file = snapshot::create(&*self.0.disk, snapshot::RECEIVED).map_err(|error| unread(&error))?;
+        Ok(Box::new(file))
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
+        let (shared, installing) = (Arc::clone(&self.0), meta.clone());
+        let installed = move || {
+            let (head, registry) = snapshot::read(&*shared.disk, &file, shared.seed)?;
+            let mut current = shared.snapshot.lock();
+            let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::CURRENT), cause };
+            let from = if *file.name == *snapshot::RECEIVED {
+                file.file.sync().map_err(failed)?;
+                snapshot::RECEIVED
+            } else {
+                // A file of somewhere else.
+                snapshot::write(&*shared.disk, snapshot::MADE, &head, &registry)?;
+                snapshot::MADE
+            };
+            shared.disk.rename(from, snapshot::CURRENT).map_err(failed)?;
+            *current = Some(installing);
+            shared.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
+            Ok(registry)
+        };
+        let registry = blocking(installed).await.map_err(|error| unread(&error))?;
+        self.take(meta.clone(), registry);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
+        // Held until the file is open, so that the file is the one that is meant.
+        let current = self.0.snapshot.lock();
+        let Some(meta) = current.clone() else { return Ok(None) };
+        let file = snapshot::open(&*self.0.disk, snapshot::CURRENT, false).map_err(|error| unread(&error))?;
+        Ok(file.map(|file| Snapshot { meta, snapshot: Box::new(file) }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Machine {
+    async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
+        let (head, registry) = self.frozen();
+        let (shared, written) = (Arc::clone(&self.0), head.clone());
+        let build = move || {
+            let octets = snapshot::write(&*shared.disk, snapshot::MADE, &written, &registry)?;
+            let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::MADE), cause };
+            // A snapshot that came from the leader meanwhile is the newer one.
+            let mut current = shared.snapshot.lock();
+            if current.as_ref().is_none_or(|current| current.last_log_id <= written.meta.last_log_id) {
+                shared.disk.rename(snapshot::MADE, snapshot::CURRENT).map_err(failed)?;
+                *current = Some(written.meta.clone());
+                shared.octets.store(octets, Ordering::Relaxed);
+            }
+            snapshot::open(&*shared.disk, snapshot::CURRENT, true)
+        };
+        match blocking(build).await {
+            Ok(Some(file)) => Ok(Snapshot { meta: head.meta, snapshot: Box::new(file) }),
+            Ok(None) => Err(StorageIOError::write_snapshot(None, &std::fmt::Error).into()),
+            Err(error) => Err(unread(&error)),
+        }
+    }
+}
+
+/// Does what takes its time on a thread where nobody waits.
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, SnapshotFault> + Send + 'static,
+) -> Result<T, SnapshotFault> {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(done) => done,
+        Err(error) => {
+            let cause = std::io::Error::other(error);
+            Err(SnapshotFault::Disk { place: std::path::PathBuf::new(), cause })
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The store as openraft wants it, as a disk leaves it, and as three nodes have it together.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::storage::RaftLogStorage as _;
+use openraft::testing::{StoreBuilder, Suite};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::log::Log;
+use super::machine::Machine;
+use super::types::{StorageError, TypeConfig, Vote};
+use super::*;
+use crate::model::Name;
+use crate::model::registry::{Op, Reads, ZoneUpdate};
+use crate::model::zone::{Change, Entry, Update};
+use crate::ops::{clock, entropy};
+
+fn folder(path: &Path) -> Arc<dyn Disk> {
+    Arc::new(Folder::open(path.to_owned()).unwrap())
+}
+
+fn machine(disk: Arc<dyn Disk>) -> Machine {
+    Machine::open(disk, Seed(1), Arc::default(), Box::new(|_| {})).unwrap()
+}
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, Log, Machine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError> {
+        let scratch = tempfile::tempdir().unwrap();
+        let disk = folder(scratch.path());
+        Ok((scratch, Log::open(Arc::clone(&disk)).unwrap(), machine(disk)))
+    }
+}
+
+#[test]
+fn the_store_does_all_that_openraft_asks_of_one() {
+    Suite::test_all(Builder).unwrap();
+}
+
+fn vote(term: u64) -> Vote {
+    Vote::new(term, 1)
+}
+
+/// The one file of the log in the folder.
+fn log_file(path: &Path) -> std::path::PathBuf {
+    let mut files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("log-")).unwrap()
+}
+
+/// A log in which these terms were voted for, one after another; where each frame begins and the last ends.
+async fn voted(path: &Path, terms: std::ops::RangeInclusive<u64>) -> Vec<usize> {
+    let mut log = Log::open(folder(path)).unwrap();
+    let mut ends = vec![log.octets() as usize];
+    for term in terms {
+        log.save_vote(&vote(term)).await.unwrap();
+        ends.push(log.octets().max(end_of(path) as u64) as usize);
+    }
+    ends
+}
+
+/// Where the zeros begin.
+fn end_of(path: &Path) -> usize {
+    let octets = std::fs::read(log_file(path)).unwrap();
+    octets.iter().rposition(|&octet| octet != 0).map_or(0, |last| last + 1)
+}
+
+#[tokio::test]
+async fn a_frame_that_was_being_written_is_cut_off_and_the_log_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ends = voted(scratch.path(), 1..=3).await;
+    let whole = std::fs::read(log_file(scratch.path())).unwrap();
+    // Every way in which the last frame can be half there.
+    for torn in ends[2] + 1..ends[3] {
+        let mut octets = whole.clone();
+        octets[torn..].fill(0);
+        if octets == whole {
+            // The frame ends in zeros, and nothing is missing.
+            break;
+        }
+        std::fs::write(log_file(scratch.path()), &octets).unwrap();
+        let mut log = Log::open(folder(scratch.path())).unwrap();
+        assert_eq!(log.read_vote().await.unwrap(), Some(vote(2)), "torn at {torn}");
+        log.save_vote(&vote(9)).await.unwrap();
+        let mut again = Log::open(folder(scratch.path())).unwrap();
+        assert_eq!(again.read_vote().await.unwrap(), Some(vote(9)), "torn at {torn}");
+    }
+    for length in [ends[3] - 1, ends[2] + 1, ends[2]] {
+        std::fs::write(log_file(scratch.path()), &whole[..length]).unwrap();
+        let mut log = Log::open(folder(scratch.path())).unwrap();
+        assert_eq!(log.read_vote().await.unwrap(), Some(vote(2)), "cut at {length}");
+    }
+}
+
+#[tokio::test]
+async fn damage_before_a_good_frame_is_refused_with_its_place() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ends = voted(scratch.path(), 1..=3).await;
+    let whole = std::fs::read(log_file(scratch.path())).unwrap();
+    for at in ends[1]..ends[2] {
+        let mut octets = whole.clone();
+        octets[at] ^= 0x10;
+        std::fs::write(log_file(scratch.path()), &octets).unwrap();
+        let fault = Log::open(folder(scratch.path())).unwrap_err();
+        let damaged = matches!(fault, LogFault::Damaged { at: place, .. } if place == ends[1] as u64);
+        assert!(damaged, "octet {at}: {fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_changed_or_cut_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = folder(scratch.path());
+    let (head, registry) = machine(Arc::clone(&disk)).frozen();
+    snapshot::write(&*disk, snapshot::CURRENT, &head, &registry).unwrap();
+    let path = scratch.path().join(snapshot::CURRENT);
+    let whole = std::fs::read(&path).unwrap();
+    let opened = || Machine::open(folder(scratch.path()), Seed(1), Arc::default(), Box::new(|_| {}));
+    assert!(opened().is_ok());
+    for at in 0..whole.len() {
+        let mut octets = whole.clone();
+        octets[at] ^= 1;
+        std::fs::write(&path, &octets).unwrap();
+        assert!(opened().is_err(), "octet {at} was changed");
+        std::fs::write(&path, &whole[..at]).unwrap();
+        assert!(opened().is_err(), "cut at {at}");
+    }
+}
+
+/// A node of its own, over loopback.
+struct Running {
+    scratch: Arc<TempDir>,
+    address: SocketAddr,
+    store: Store,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        Self::at("[::1]:0".parse().unwrap(), Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
+    async fn at(address: SocketAddr, scratch: Arc<TempDir>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cluster = Arc::new(Mutex::new(0));
+        let links = Links::new(None, Arc::clone(&cluster));
+        let opening = Opening {
+            disk: folder(scratch.path()),
+            seed: Seed(address.port().into()),
+            address: address.to_string(),
+            network: Arc::new(links.clone()),
+            show: Box::new(|_| {}),
+            clock: clock::millis,
+            draw: entropy::draw,
+            cluster,
+        };
+        let store = Store::open(opening).await.unwrap();
+        links.introduce(store.status().node);
+        let serving = tokio::spawn(serve(listener, None, store.node()));
+        Self { scratch, address, store, serving }
+    }
+
+    /// Without a word: nobody answers there any more.
+    async fn stop(self) -> (SocketAddr, Arc<TempDir>) {
+        self.serving.abort();
+        self.store.stop().await;
+        (self.address, self.scratch)
+    }
+
+    async fn add(&self, host: &str) -> Reply {
+        self.store.propose(Command { request: None, op: add(host) }).await.unwrap()
+    }
+}
+
+async fn three() -> [Running; 3] {
+    let nodes = [Running::start().await, Running::start().await, Running::start().await];
+    nodes[0].store.propose(Command { request: None, op: create() }).await.unwrap().unwrap();
+    for node in &nodes[1..] {
+        timeout(Duration::from_secs(20), node.store.settle(&[nodes[0].address.to_string()])).await.unwrap();
+    }
+    nodes
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text, &"shop.peak.".parse().unwrap()).unwrap()
+}
+
+fn entry(at: &str, rtype: u16, rdata: &[u8]) -> Entry {
+    Entry { name: name(at), rtype, ttl: 60, rdata: rdata.into() }
+}
+
+fn create() -> Op {
+    let numbers = [7_u32, 3600, 600, 86400, 30].map(u32::to_be_bytes).concat();
+    let soa = [name("ns1").wire(), name("admin").wire(), &numbers].concat();
+    let entries = vec![entry("@", 6, &soa), entry("@", 2, name("ns1").wire()), entry("ns1", 1, &[192, 0, 2, 1])];
+    Op::Create { apex: name("@"), reads: Reads::Available, entries }
+}
+
+fn add(host: &str) -> Op {
+    let changes = vec![Change::Add(entry(host, 1, &[192, 0, 2, 9]))];
+    Op::Update(vec![ZoneUpdate { zone: name("@"), update: Update { prerequisites: vec![], changes } }])
+}
+
+fn has(store: &Store, host: &str) -> bool {
+    store.read(|registry| registry.zone(&name("@")).is_some_and(|held| held.zone().node(&name(host)).is_some()))
+}
+
+/// Waits until it holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn registry_octets(store: &Store) -> Vec<u8> {
+    store.read(|registry| {
+        let mut octets = Vec::new();
+        let Ok::<(), std::convert::Infallible>(()) = registry.encode(|piece| {
+            octets.extend_from_slice(piece);
+            Ok(())
+        });
+        octets
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_grows_to_three_and_any_of_them_takes_a_write() {
+    let nodes = three().await;
+    for (at, node) in nodes.iter().enumerate() {
+        node.add(&format!("www{at}")).await.unwrap();
+    }
+    for node in &nodes {
+        node.store.read_index().await.unwrap();
+        assert!((0..3).all(|at| has(&node.store, &format!("www{at}"))));
+        assert_eq!(node.store.status().members.iter().filter(|member| member.voter).count(), 3);
+    }
+    let octets = registry_octets(&nodes[0].store);
+    for node in &nodes[1..] {
+        assert_eq!(registry_octets(&node.store), octets);
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_has_a_successor_and_comes_back_with_all_it_had() {
+    let mut nodes = Vec::from(three().await);
+    let leader = nodes[1].store.status().leader.unwrap();
+    let at = nodes.iter().position(|node| node.store.status().node == leader).unwrap();
+    let (address, scratch) = nodes.remove(at).stop().await;
+    let start = Instant::now();
+    nodes[0].add("after").await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let back = Running::at(address, scratch).await;
+    until("the node has what it missed", || has(&back.store, "after")).await;
+    nodes.push(back);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_reads_go_on_and_writes_have_one_clear_error() {
+    let [first, second, third] = three().await;
+    first.add("before").await.unwrap();
+    until("it is everywhere", || has(&third.store, "before")).await;
+    first.stop().await;
+    second.stop().await;
+    let command = Command { request: None, op: add("never") };
+    let error = third.store.propose(command).await.unwrap_err();
+    assert_eq!(error.reason(), "no-leader");
+    assert_eq!(third.store.strict_until(), None);
+    assert!(has(&third.store, "before") && !has(&third.store, "never"));
+    assert!(third.store.status().stale_ms >= 1_000);
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_cluster_recovers_and_a_backup_restores() {
+    let [first, second, third] = three().await;
+    first.add("kept").await.unwrap();
+    until("it is everywhere", || has(&third.store, "kept")).await;
+    let (octets, backup) = (registry_octets(&third.store), third.store.backup());
+    let before = third.store.node().cluster();
+    first.stop().await;
+    second.stop().await;
+    let (address, scratch) = third.stop().await;
+    let rescued = recover(scratch.path(), &address.to_string(), 77).unwrap();
+    assert_eq!(rescued.zones, 1);
+    // Twice does no harm.
+    assert_eq!(recover(scratch.path(), &address.to_string(), 77).unwrap().zones, 1);
+    let alone = Running::at(address, scratch).await;
+    assert_eq!(registry_octets(&alone.store), octets);
+    alone.add("afterwards").await.unwrap();
+    assert_ne!(alone.store.node().cluster(), before);
+    alone.stop().await;
+
+    let (file, empty) = (tempfile::NamedTempFile::new().unwrap(), Arc::new(tempfile::tempdir().unwrap()));
+    std::fs::write(file.path(), &backup).unwrap();
+    restore(file.path(), empty.path(), &address.to_string(), entropy::draw).unwrap();
+    let again = restore(file.path(), empty.path(), &address.to_string(), entropy::draw).unwrap_err();
+    assert_eq!(again.reason(), "rescue-not-empty");
+    let restored = Running::at(address, empty).await;
+    assert_eq!(registry_octets(&restored.store), octets);
+    restored.add("afterwards").await.unwrap();
+    restored.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_long_away_is_sent_a_snapshot() {
+    let [first, second, third] = three().await;
+    let (address, scratch) = third.stop().await;
+    for at in 0..50 {
+        first.add(&format!("host{at}")).await.unwrap();
+    }
+    for node in [&first, &second] {
+        node.store.node().raft().trigger().snapshot().await.unwrap();
+        until("a snapshot is made", || node.store.status().snapshot_index > 40).await;
+        let index = node.store.status().snapshot_index;
+        node.store.node().raft().trigger().purge_log(index).await.unwrap();
+    }
+    let back = Running::at(address, scratch).await;
+    until("the snapshot is there", || has(&back.store, "host49")).await;
+    until("the node says so", || back.store.status().snapshot_index > 40).await;
+    until("all have the same", || registry_octets(&back.store) == registry_octets(&first.store)).await;
+    for node in [first, second, back] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_is_taken_out_and_a_stranger_is_not_let_in() {
+    let [first, second, third] = three().await;
+    let dead = third.store.status().node;
+    third.stop().await;
+    second.store.leave(dead).await.unwrap();
+    until("two are left", || first.store.status().members.len() == 2).await;
+    assert_eq!(second.store.leave(dead).await.unwrap_err().reason(), "no-member");
+    let other = Running::start().await;
+    other.store.propose(Command { request: None, op: create() }).await.unwrap().unwrap();
+    assert_eq!(other.store.join(&first.address.to_string()).await.unwrap_err().reason(), "member-unreached");
+    for node in [first, second, other] {
+        node.stop().await;
+    }
+}
