@@ -168,8 +168,23 @@ impl Desk {
             if self.leading.is_some() {
                 self.round(batch).await;
             } else {
+                self.begin(&batch);
                 batch.into_iter().for_each(turn_away);
             }
+        }
+    }
+
+    /// The first sidecar that comes is the first that is to be kept: a node that belongs to no cluster begins one then,
+    /// as it does with the first record. The sidecar comes again in a moment.
+    fn begin(&self, batch: &[Word]) {
+        let comes = batch.iter().any(|word| matches!(word, Word::Came { .. }));
+        if comes && !self.store.has_begun() {
+            let store = self.store.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.read_index().await {
+                    tracing::warn!(reason = error.reason(), "the registry of leases cannot begin: {error}");
+                }
+            });
         }
     }
 
