@@ -13,6 +13,7 @@ mod manifests;
 mod record;
 mod role;
 mod schema;
+mod slices;
 mod ssa;
 mod why;
 
@@ -46,6 +47,8 @@ enum Command {
     Schema(schema::Args),
     /// Carry a pod's calls: intercept, resolve, authenticate; accept, verify, forward.
     Sidecar(crate::sidecar::Args),
+    /// Show who owns which slices of a service, and move them.
+    Slices(slices::Args),
     /// Compute, check and explain structured service addresses.
     Ssa(ssa::Args),
     /// Take sidecars out of manifests again.
@@ -75,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Sidecar(args) => crate::sidecar::run(args),
+        Command::Slices(args) => slices::run(args),
         Command::Ssa(args) => ssa::run(args),
         Command::Uninject(args) => inject::uninject(&args),
         Command::Webhook(args) => crate::webhook::run(args),

@@ -25,6 +25,7 @@ mod reference;
 mod section;
 pub mod setting;
 pub mod sidecar;
+pub mod slices;
 mod sources;
 pub mod values;
 pub mod webhook;

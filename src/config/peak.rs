@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::api::Api;
 use super::common::{Admin, Log};
 use super::section::{choice, section};
+use super::slices::Slices;
 use super::values::{Folder, NameServer};
 use super::{Check, Role};
 use crate::model::Name;
@@ -43,6 +44,8 @@ section! {
         tcp: Tcp,
         /// How much one network is sent over UDP.
         rate_limit: RateLimit,
+        /// The slices of services that this Peak gives to pods. None: none.
+        slices: Option<Slices>,
         /// Where records are changed over HTTP, and the registry is looked at. None: nowhere.
         api: Option<Api>,
         /// Where Peak can be asked how it is. None: nowhere.
@@ -208,6 +211,9 @@ impl Role for Peak {
         }
         if self.tcp.idle.is_zero() {
             check.fault(&["tcp.idle"], "it is more than nothing");
+        }
+        if let Some(slices) = &self.slices {
+            slices.check(check);
         }
         if let Some(api) = &self.api {
             api.check(check);

@@ -15,6 +15,7 @@ mod peers;
 mod people;
 mod rules;
 mod secondary;
+mod slices;
 pub mod store;
 mod transfer;
 mod tree;
@@ -225,6 +226,7 @@ async fn serve(
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
+    let trust_pods = start_slices(peak.slices.as_ref(), &store, &served, &metrics)?;
     let trust = start_api(peak.api.as_ref(), &store, &served, &metrics)?;
     let shown = Shown {
         ready: ready.clone(),
@@ -239,7 +241,7 @@ async fn serve(
             move || drain.begin()
         },
     };
-    start_admin(peak.admin.as_ref(), shown, &served, log, Counter::new(&store))?;
+    start_admin(peak.admin.as_ref(), shown, (&served, &store), log, Counter::new(&store))?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
     let mut stopping = drain.watch();
@@ -252,6 +254,7 @@ async fn serve(
             Wish::Reload => {
                 keyring.reload();
                 trust();
+                trust_pods();
                 reload(sources, &ledger, served.load().seed(), &reloads).await;
             }
             Wish::Stop => break,
@@ -270,7 +273,7 @@ async fn serve(
 fn start_admin<C, D>(
     admin: Option<&config::common::Admin>,
     shown: Shown<C, D>,
-    served: &Served,
+    (served, store): (&Served, &Store),
     log: QueryLog,
     counter: Counter,
 ) -> anyhow::Result<()>
@@ -284,8 +287,9 @@ where
     let metrics = listen(admin.metrics)?;
     let everything = listen(admin.listen)?;
     tracing::info!(admin = %everything.local_addr()?, metrics = %metrics.local_addr()?, "admin ports are open");
-    let served = Arc::clone(served);
+    let (served, store) = (Arc::clone(served), store.clone());
     let routes = admin::routes(shown)
+        .get("/slices", move |_| Reply::json(&slices::shown(&store.read(|registry| registry.leases().clone()), None)))
         .get("/zones", move |_| Reply::json(&zones::list(&served.load())))
         .get("/registry", {
             let counter = counter.clone();
@@ -307,6 +311,26 @@ where
     Ok(())
 }
 
+/// Gives slices out where that is configured; gives what reads its key sets again.
+fn start_slices(
+    config: Option<&config::slices::Slices>,
+    store: &Store,
+    served: &Served,
+    metrics: &Registry,
+) -> anyhow::Result<impl Fn() + use<>> {
+    let opened = config.map(|config| slices::open(config, store, served, metrics)).transpose()?;
+    let trust = opened.as_ref().zip(config).map(|(opened, config)| opened.trust(config));
+    if let Some(opened) = opened {
+        tracing::info!(address = %opened.local_addr()?, "leases of slices are given out");
+        tokio::spawn(opened.serve());
+    }
+    Ok(move || {
+        if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
+            tracing::error!(%error, "the key sets for leases could not be read again, the old ones hold");
+        }
+    })
+}
+
 /// Serves the API where it is configured; gives what reads its key sets again.
 fn start_api(
     api: Option<&config::api::Api>,
@@ -316,7 +340,8 @@ fn start_api(
 ) -> anyhow::Result<impl Fn() + use<>> {
     let mut trust = None;
     if let Some(api) = api {
-        let opened = api::open(api, api::routes(store, served), metrics)?;
+        let routes = api::routes(store, served);
+        let opened = api::open(api, routes, metrics)?;
         tracing::info!(address = %opened.local_addr()?, tls = api.tls.is_some(), "the API listens");
         trust = Some(opened.trust());
         tokio::spawn(opened.serve());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,9 +12,11 @@ use tokio::net::TcpListener;
 use super::directory::{Directory, LastKnown};
 use super::inbound::admit::{OwnService, Probes, Told};
 use super::inbound::forward::Forward;
+use super::inbound::relay::Leased;
 use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
 use super::issuers::Issuers;
+use super::lease::{LeaseMetrics, Slices, Wanted};
 use super::material::{self, MaterialError};
 use super::memory::Memory;
 use super::original::OriginalDst;
@@ -29,6 +31,7 @@ use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
 use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
 use crate::config::sidecar::{self, InboundService, Sidecar};
+use crate::config::slices::Lease;
 use crate::model::Name;
 use crate::net::dns_client::{DnsClient, NoSystemServers, system_servers};
 use crate::net::listen;
@@ -49,6 +52,8 @@ pub(super) struct Assembled {
     pub(super) outbound: Arc<ArcSwap<Outbound>>,
     pub(super) inbound: Arc<ArcSwap<Inbound>>,
     pub(super) issuers: Arc<Issuers>,
+    /// What is asked of Peak, where slices are leased.
+    pub(super) lease: Option<(Wanted, LeaseMetrics)>,
     pub(super) lasting: Lasting,
 }
 
@@ -77,6 +82,7 @@ pub(super) struct Lasting {
     callers: Quota<IpAddr>,
     handshakes: Quota<()>,
     pub(super) memory: Arc<Memory>,
+    pub(super) leased: Option<Leased>,
     /// The sidecar's own ports: nothing is forwarded to them.
     reserved: BTreeSet<u16>,
 }
@@ -178,6 +184,7 @@ impl Lasting {
             handshakes: self.handshakes.within(of_all),
             probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
             memory: Arc::clone(&self.memory),
+            leased: self.leased.clone(),
             forward: Forward { mark: config.outbound.mark, reserved: self.reserved.clone() },
             report: self.report.clone(),
         }
@@ -207,7 +214,10 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembl
     let listeners = Listeners::bind(config)?;
     let verifier = Arc::new(Verifier::new(Vec::new(), report.clone()));
     let issuers = Arc::new(Issuers::new(&config.trust, Arc::clone(&verifier), config.outbound.mark)?);
+    let port = listeners.inbound.local_addr().map_or(config.inbound.listen.port(), |address| address.port());
+    let lease = config.lease.as_ref().map(|lease| (wanted(config, lease, port), LeaseMetrics::new(registry)));
     let lasting = Lasting {
+        leased: leased(config, &material),
         own: Arc::new(LastKnown::new(Arc::clone(&directory))),
         directory,
         stand_ins,
@@ -225,7 +235,7 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembl
     };
     let outbound = Arc::new(ArcSwap::from_pointee(lasting.outbound(config, &material)));
     let inbound = Arc::new(ArcSwap::from_pointee(lasting.inbound(config, &material)));
-    Ok((Assembled { stub, listeners, outbound, inbound, issuers, lasting }, material))
+    Ok((Assembled { stub, listeners, outbound, inbound, issuers, lease, lasting }, material))
 }
 
 impl Listeners {
@@ -247,6 +257,33 @@ impl Listeners {
             .chain(&self.explicit)
             .filter_map(|listener| listener.local_addr().ok())
             .map(|address| address.port())
+    }
+}
+
+/// What the data path knows of leased slices. It keeps the identity of the start, whose tokens are renewed with the files.
+fn leased(config: &Sidecar, material: &Material) -> Option<Leased> {
+    let (lease, settings) = config.lease.as_ref().zip(config.identity.as_ref())?;
+    let (identity, id) = material.identity.clone().zip(settings.id.clone())?;
+    let slices = Arc::new(Slices::new(lease.lapsed));
+    Some(Leased { slices, identity: Arc::new(identity), id, mark: config.outbound.mark })
+}
+
+/// What is asked of Peak; `port` is where other sidecars reach this one.
+fn wanted(config: &Sidecar, lease: &Lease, port: u16) -> Wanted {
+    let inbound = match lease.address {
+        Some(SocketAddr::V6(address)) => (*address.ip(), address.port()),
+        Some(SocketAddr::V4(_)) | None => (Ipv6Addr::UNSPECIFIED, port),
+    };
+    Wanted {
+        servers: lease.servers.clone(),
+        peak: lease.name.clone(),
+        pod: lease.pod.clone(),
+        inbound,
+        weight: lease.weight,
+        services: config.inbound.services.iter().map(|service| service.name.clone()).collect(),
+        agent: lease.agent.clone(),
+        drain: config.drain,
+        mark: config.outbound.mark,
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `http` | what both say and do in HTTP |
 //! | [`memory`] | how much memory may be in use before peers have to wait |
 //! | [`quota`] | how many connections may be under way for one service, or from one host |
+//! | [`lease`] | which slices are this pod's |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 //! | `reload`, `issuers` | what changes while it runs |
@@ -26,6 +27,7 @@ pub mod directory;
 mod http;
 pub mod inbound;
 mod issuers;
+pub mod lease;
 mod listener;
 mod material;
 pub mod memory;

@@ -209,6 +209,7 @@ fn waiting(before: &Sidecar, after: &Sidecar) -> impl Iterator<Item = &'static s
         ("inbound.listen", before.inbound.listen != after.inbound.listen),
         ("outbound.explicit", before.outbound.explicit != after.outbound.explicit),
         ("probes", before.probes != after.probes),
+        ("lease", before.lease != after.lease),
         ("memory", before.memory != after.memory),
         ("admin", before.admin != after.admin),
         ("log.format", before.log.format != after.log.format),

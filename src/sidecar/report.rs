@@ -35,6 +35,8 @@ labels! {
         Plain = "none",
         /// No structured service on the other side: untouched.
         Legacy = "legacy",
+        /// To another pod of the service, whose slice it is.
+        Relay = "relay",
         /// A health check of the kubelet.
         Probe = "probe",
     }

@@ -1,7 +1,7 @@
 //! The life of a running sidecar: it listens, then is ready; told to stop, it lets what is under way finish.
 //!
 //! ```text
-//! listening ──▶ ready ──SIGTERM, POST /drain──▶ inbound takes nothing new ──▶ outbound ends ──▶ done
+//! listening ──▶ ready ──SIGTERM, POST /drain──▶ slices handed over ──▶ inbound takes nothing new ──▶ outbound ends ──▶ done
 //!                 │                                   └── deadline, second signal: everything is reset
 //!                 └─files change, SIGHUP─▶ read again, see `reload`
 //! ```
@@ -21,8 +21,8 @@ use super::assemble::{self, AssembleError, Assembled, Listeners};
 use super::inbound::Inbound;
 use super::inbound::forward::Forward;
 use super::outbound::Outbound;
-use super::probe;
 use super::reload::{Files, Parts, Read, Reload};
+use super::{lease, probe};
 use crate::config::Loaded;
 use crate::config::sidecar::Sidecar;
 use crate::ops::admin::{self, Audience, Routes, Shown};
@@ -75,7 +75,12 @@ pub(super) async fn serve(
     let (assembled, material) = assemble::assemble(&loaded.value, &registry)?;
     announce(&loaded, &assembled);
 
-    let Assembled { stub, listeners, outbound, inbound, issuers, lasting } = assembled;
+    let Assembled { stub, listeners, outbound, inbound, issuers, lease, lasting } = assembled;
+    let begun = Arc::new(Notify::new());
+    let lease = lease.zip(lasting.leased.as_ref()).map(|((wanted, metrics), leased)| {
+        let (identity, slices) = (Arc::clone(&leased.identity), Arc::clone(&leased.slices));
+        lease::keep(wanted, identity, slices, metrics, Arc::clone(&begun))
+    });
     let loaded = Arc::new(ArcSwap::from_pointee(loaded));
     let shown = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
     let mut tasks = begin(listeners, (&outbound, &inbound), &stop, shown);
@@ -85,7 +90,7 @@ pub(super) async fn serve(
         async move { memory.look_after().await }
     });
     listening.done();
-    tasks.spawn(learn(inbound.load_full(), rules));
+    tasks.spawn(learn(inbound.load_full(), rules, begun));
     tasks.spawn({
         let issuers = Arc::clone(&issuers);
         async move { issuers.look_after(keys).await }
@@ -95,7 +100,7 @@ pub(super) async fn serve(
 
     until_told(&mut signals, &stop, &mut reload).await;
     let within = loaded.load().value.drain;
-    end(&mut signals, &stop, within).await;
+    end(&mut signals, &stop, within, lease).await;
     Ok(())
 }
 
@@ -158,9 +163,11 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
 }
 
 /// Without the rules of its own services a sidecar can let nobody in, so it is not ready before it knows them.
-async fn learn(inbound: Arc<Inbound>, rules: Task) {
+async fn learn(inbound: Arc<Inbound>, rules: Task, ready: Arc<Notify>) {
     inbound.learn().await;
     rules.done();
+    // Slices come to a pod that can serve them.
+    ready.notify_one();
 }
 
 /// Waits for the wish to stop; obeys the others meanwhile.
@@ -180,7 +187,7 @@ async fn until_told(signals: &mut Signals, stop: &Stop, reload: &mut Reload) {
 
 /// Lets inbound connections finish, then outbound ones: the application calls others while it finishes its work. What
 /// is left at the deadline, or at a second signal, is reset.
-async fn end(signals: &mut Signals, stop: &Stop, within: Duration) {
+async fn end(signals: &mut Signals, stop: &Stop, within: Duration, mut lease: Option<lease::Handle>) {
     stop.ready.stop();
     let deadline = Instant::now() + within;
     tracing::info!(
@@ -190,7 +197,10 @@ async fn end(signals: &mut Signals, stop: &Stop, within: Duration) {
         "draining"
     );
     let in_order = async {
-        let inbound = stop.inbound.drain(within).await;
+        if let Some(lease) = &mut lease {
+            lease.hand_over(within).await;
+        }
+        let inbound = stop.inbound.drain(deadline.saturating_duration_since(Instant::now())).await;
         let outbound = stop.outbound.drain(deadline.saturating_duration_since(Instant::now())).await;
         (inbound, outbound)
     };
@@ -206,6 +216,9 @@ async fn end(signals: &mut Signals, stop: &Stop, within: Duration) {
     stop.inbound.force();
     stop.outbound.force();
     let _ = tokio::join!(stop.inbound.drain(LAST_WORDS), stop.outbound.drain(LAST_WORDS));
+    if let Some(lease) = &mut lease {
+        lease.give_back().await;
+    }
 }
 
 /// How many connections a drain left.

@@ -17,6 +17,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
+use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::Name;
@@ -69,9 +70,9 @@ pub enum FromSidecar {
         number: u64,
         /// A fresh token, when it has one.
         token: Option<Token>,
-        /// Connections to the hottest slices since the last renewal: the service by its place in the registration, the
-        /// slice by number.
-        load: Vec<(u16, u32, u32)>,
+        /// Connections to the hottest slices since the last renewal: the service by its place in the registration, a
+        /// slice by its first address.
+        load: Vec<(u16, Ipv6Addr, u32)>,
     },
     /// A handover has come further.
     Report {
@@ -116,6 +117,10 @@ pub enum FromPeak {
     Share {
         /// The service, by its place in the registration.
         service: u16,
+        /// The prefixes of its space.
+        space: Vec<Ipv6Net>,
+        /// The length of a slice's prefix.
+        slice_length: u8,
         /// What it has.
         share: Share,
     },

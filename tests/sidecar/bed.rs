@@ -288,6 +288,7 @@ impl InboundBed {
             sources: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
             handshakes: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
             probes: Probes::default(),
+            leased: None,
             memory: plenty(),
             forward: Forward { mark: None, reserved: BTreeSet::new() },
             report,

@@ -7,6 +7,7 @@ mod explicit;
 mod http;
 mod http2;
 mod inbound;
+mod lease;
 mod life;
 mod outbound;
 mod overheard;

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::net::http_client::{self, Ask, Client, ClientError, Credentials};
 use crate::net::tls::ClientTls;
 use crate::ops::entropy;
-use crate::wire::api::{Outcome, Problem};
+use crate::wire::api::Problem;
 
 /// Between two rounds of asking all servers.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where Peak is, and what is shown to it.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     /// Nodes of Peak, the one asked first ahead: http://HOST:PORT or https://HOST:PORT.
     #[arg(
         long = "server",
@@ -45,7 +46,7 @@ pub(super) struct Server {
 }
 
 /// The nodes of Peak.
-pub(super) struct Peak {
+pub(in crate::cli) struct Peak {
     nodes: Vec<Client>,
     patience: Duration,
 }
@@ -56,7 +57,7 @@ pub(super) struct Peak {
 struct Refused(Problem);
 
 impl Peak {
-    pub(super) fn new(server: &Server) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn new(server: &Server) -> anyhow::Result<Self> {
         let tls = match (&server.ca, &server.certificate, &server.private_key) {
             (Some(ca), Some(certificate), Some(key)) => Some(ClientTls::with_identity(ca, certificate, key)?),
             (Some(ca), _, _) => Some(ClientTls::from_file(ca)?),
@@ -71,18 +72,18 @@ impl Peak {
     }
 
     /// Looks at something.
-    pub(super) async fn look(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+    pub(in crate::cli) async fn look(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
         self.ask(&Ask { method: "GET", path, body: None, fields: &[] }).await
     }
 
     /// Asks for a change, under one name however often that takes.
-    pub(super) async fn change(
+    pub(in crate::cli) async fn change<T: DeserializeOwned>(
         &mut self,
         method: &'static str,
         path: &str,
         (media_type, body): (&'static str, Vec<u8>),
         key: Option<String>,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<T> {
         let key = key.unwrap_or_else(|| format!("{:032x}", entropy::draw()));
         let body = Some((media_type, Bytes::from(body)));
         let told = self.ask(&Ask { method, path, body, fields: &[("idempotency-key", &key)] }).await?;

@@ -4,7 +4,7 @@
 //! it twice. Exit codes: 0 done, or so already; 1 refused, or nobody answered; 2 wrong usage.
 
 mod batch;
-mod connection;
+pub(super) mod connection;
 mod report;
 
 use std::io::Read as _;
@@ -309,7 +309,7 @@ fn path<const N: usize>(zone: &str, below: &str, query: [(&str, Option<String>);
 }
 
 /// Percent-encoded (RFC 3986 §2.1): everything but unreserved characters.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
     text.bytes().map(|it| if plain(it) { char::from(it).to_string() } else { format!("%{it:02X}") }).collect()
 }

@@ -29,6 +29,12 @@ pub(super) fn check(sidecar: &Sidecar, check: &mut Check<'_>) {
     stand_ins(&sidecar.dns.stand_ins, check);
     outbound(&sidecar.outbound, check);
     inbound(&sidecar.inbound, check);
+    if let Some(lease) = &sidecar.lease {
+        lease.check(check);
+        if sidecar.identity.is_none() {
+            check.fault(&["lease", "identity"], "identity is missing: Peak gives slices to those it knows");
+        }
+    }
     callers_can_be_served(sidecar, check);
     listeners(sidecar, check);
 }

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::common::{Admin, Log};
 use super::section::{choice, section};
+use super::slices::Lease;
 use super::values::{KeySet, NameServer, Size};
 use super::{Check, Role};
 use crate::model::Name;
@@ -31,6 +32,8 @@ section! {
         outbound: Outbound,
         /// Calls to this pod's services.
         inbound: Inbound,
+        /// Where this pod gets the slices of its services. None: it serves whatever arrives.
+        lease: Option<Lease>,
         /// Where the sidecar can be asked how it is.
         admin: Admin,
         /// What is logged, and how.

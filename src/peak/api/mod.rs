@@ -18,7 +18,9 @@ mod serve;
 mod tests;
 mod zones;
 
-pub(super) use route::Routes;
+pub(super) use access::Need;
+pub(super) use refusal::Refusal;
+pub(super) use route::{Answered, Call, Reply, Routes};
 
 use std::convert::Infallible;
 use std::io;
@@ -152,7 +154,7 @@ pub(super) struct Opened {
 /// The paths that Peak's API has of its own; other parts add theirs with [`Routes::and`].
 pub(super) fn routes(store: &Store, served: &Served) -> Routes {
     let zones = zones::Zones { store: store.clone(), served: Arc::clone(served) };
-    about::routes(store).and(zones::routes(&zones))
+    about::routes(store).and(zones::routes(&zones)).and(super::slices::routes(store))
 }
 
 /// Reads what the API proves itself and its callers with, and takes its address.

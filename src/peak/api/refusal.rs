@@ -5,6 +5,7 @@ use super::route::Reply;
 use crate::model::Name;
 use crate::model::registry::Refused;
 use crate::model::zone::UpdateError;
+use crate::peak::slices::CannotAsk;
 use crate::peak::store::ProposeError;
 use crate::wire::api::{ApiFault, BadKey, Problem};
 
@@ -88,6 +89,9 @@ pub(in crate::peak) enum Refusal {
     /// A zone that is not the registry's.
     #[error("the zone {0} comes from a file or from primaries: only zones of the registry are changed here")]
     NotReplicated(Name),
+    /// What is asked of slices.
+    #[error(transparent)]
+    Slices(#[from] CannotAsk),
     /// The registry refuses.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -121,6 +125,8 @@ impl Refusal {
             Self::Fault { .. } | Self::ZoneFile(_) | Self::Refused(Refused::Faulty { .. }) => 422,
             Self::Refused(Refused::Update { cause: UpdateError::Change(_) | UpdateError::WildcardNs(_), .. }) => 422,
             Self::NotReplicated(_) | Self::Refused(Refused::Update { .. } | Refused::ZoneExists(_)) => 409,
+            Self::Slices(CannotAsk::Service(_) | CannotAsk::Pod(_)) => 404,
+            Self::Slices(CannotAsk::Ambiguous(_) | CannotAsk::Prefix(_)) => 422,
             Self::Propose(_) => 503,
             Self::Broken => 500,
         }
@@ -146,6 +152,7 @@ impl Refusal {
             Self::ZoneFile(_) => "zone-file-faulty",
             Self::NoZone(_) => "zone-unknown",
             Self::NotReplicated(_) => "zone-not-replicated",
+            Self::Slices(error) => error.reason(),
             Self::Refused(refused) => refused.reason(),
             Self::Propose(error) => error.reason(),
             Self::Broken => "server-failed",

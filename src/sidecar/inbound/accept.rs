@@ -1,7 +1,7 @@
 //! First phase: what has arrived, and who says so: TLS, then one PROXY header.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -56,7 +56,8 @@ impl Protocol {
         }
     }
 
-    fn alpn(self) -> &'static str {
+    /// Its name in TLS.
+    pub(super) fn alpn(self) -> &'static str {
         match self {
             Self::Tunnel => TUNNEL,
             Self::Pp2 => PP2,
@@ -99,6 +100,9 @@ pub(super) struct Introduction {
     pub(super) token: Option<Box<[u8]>>,
     pub(super) token_reference: Option<u32>,
     pub(super) generation: Option<u32>,
+    /// Source and destination in the header, with their ports.
+    pub(super) client: SocketAddrV6,
+    pub(super) destination: SocketAddrV6,
 }
 
 impl From<ProxyHeader<'_>> for Introduction {
@@ -110,6 +114,8 @@ impl From<ProxyHeader<'_>> for Introduction {
             token: header.token.map(|token| token.0.into()),
             token_reference: header.token_reference,
             generation: header.generation,
+            client: header.source,
+            destination: header.destination,
         }
     }
 }
@@ -200,14 +206,14 @@ pub(super) async fn begun(tcp: TcpStream, allowance: Allowance, may_be_silent: b
     }
 }
 
-/// Finishes the handshake.
+/// Finishes the handshake, for a protocol by its name in TLS.
 pub(super) async fn shaken(
     hello: Hello,
     tls: &ServerTls,
-    protocol: Protocol,
+    protocol: &str,
     allowance: Allowance,
 ) -> Result<ServerStream, AcceptError> {
-    let handshake = timeout_at(allowance.until, tls.accept(hello, protocol.alpn()));
+    let handshake = timeout_at(allowance.until, tls.accept(hello, protocol));
     Ok(handshake.await.map_err(|_| allowance.too_slow("TLS handshake"))??)
 }
 

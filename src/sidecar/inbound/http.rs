@@ -124,6 +124,9 @@ impl Failure {
                 | InboundError::NoCertificate
                 | InboundError::UnknownService { .. }
                 | InboundError::Accept(_)
+                | InboundError::NotRelayed
+                | InboundError::Relayer { .. }
+                | InboundError::Lapsed { .. }
                 | InboundError::Authority { .. }
                 | InboundError::Source { .. }
                 | InboundError::TokenField { .. }

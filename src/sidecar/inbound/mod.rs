@@ -13,6 +13,7 @@ mod accept;
 pub mod admit;
 pub mod forward;
 mod http;
+pub mod relay;
 mod tunnel;
 pub mod verify;
 
@@ -28,10 +29,12 @@ use tokio::net::{TcpListener, TcpStream};
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
 use self::admit::{Fitting, Misaddressed, OwnService, Probes};
 use self::forward::{Forward, ForwardError};
+use self::relay::{Leased, RELAY};
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
 use self::verify::{Unverifiable, Verifier};
 use super::directory::Directory;
 use super::http::{HTTP_1, HTTP_2};
+use super::lease::{self, Standing};
 use super::listener;
 use super::memory::Memory;
 use super::original::{NotRedirected, OriginalDst};
@@ -42,9 +45,9 @@ use super::resolve::ResolveError;
 use super::secrets::Secrets;
 use crate::model::Name;
 use crate::model::ssa::TokenMode;
-use crate::model::token::{Admitted, NotAllowed};
+use crate::model::token::{Admitted, NotAllowed, WorkloadId};
 use crate::net::copy::{self, Stop, Transferred};
-use crate::net::tls::{Hello, ServerStream, ServerTls};
+use crate::net::tls::{ClientStream, Hello, ServerStream, ServerTls};
 use crate::net::tunnel::Tunnel;
 use crate::ops::access_log::Line;
 use crate::ops::clock;
@@ -53,7 +56,7 @@ use crate::ops::metrics::Direction;
 use crate::wire::proxy_header::ProxyHeader;
 
 /// The ALPN protocols by which callers may introduce themselves.
-pub const PROTOCOLS: [&str; 4] = [TUNNEL, PP2, HTTP_1, HTTP_2];
+pub const PROTOCOLS: [&str; 5] = [TUNNEL, PP2, RELAY, HTTP_1, HTTP_2];
 
 /// How long to wait before the rules of this pod's services are asked for again.
 const LEARN_AGAIN: Duration = Duration::from_secs(1);
@@ -95,6 +98,8 @@ pub struct Inbound {
     pub probes: Probes,
     /// What makes connections wait.
     pub memory: Arc<Memory>,
+    /// Which slices are this pod's; none where it serves whatever arrives.
+    pub leased: Option<Leased>,
     /// The way to the application.
     pub forward: Forward,
     /// Where everything is counted.
@@ -145,6 +150,21 @@ pub enum InboundError {
         destination: Ipv6Addr,
         /// Whose it is.
         service: Name,
+    },
+    /// It came straight to our port, and no pod of ours relays it.
+    #[error("the connection was not redirected here, and is no relay of another pod of the service")]
+    NotRelayed,
+    /// The relaying pod is of another workload.
+    #[error("{relayer} relays a connection, and is not of this pod's workload")]
+    Relayer {
+        /// Who it is.
+        relayer: WorkloadId,
+    },
+    /// Nobody has confirmed for too long that the slice is this pod's.
+    #[error("the lease of this pod was not renewed, and another may serve {destination} by now")]
+    Lapsed {
+        /// Where it arrived.
+        destination: Ipv6Addr,
     },
     /// Handshake or header.
     #[error(transparent)]
@@ -216,6 +236,9 @@ impl Refusal for InboundError {
             Self::ForeignTls => "foreign-tls",
             Self::NoCertificate => "certificate-missing",
             Self::UnknownService { .. } => "service-unknown",
+            Self::NotRelayed => "loop",
+            Self::Relayer { .. } => "relayer-not-allowed",
+            Self::Lapsed { .. } => "lease-lapsed",
             Self::Accept(error) => error.reason(),
             Self::Authority { .. } => "authority-wrong",
             Self::Source { .. } => "source-wrong",
@@ -291,6 +314,8 @@ enum Entry<'a> {
     Once(Entered),
     /// It is a tunnel, whose streams are let in one by one.
     Tunnel(Box<Accepted<'a>>),
+    /// It is carried to another pod of the service.
+    Elsewhere(TcpStream, Box<ClientStream>),
     /// It speaks HTTP, and its requests are let in one by one.
     Http(Box<http::Accepted>),
 }
@@ -339,6 +364,7 @@ impl Inbound {
             Ok(counted) => counted,
             Err(refusal) => return self.report.refused(reported.line, Direction::Inbound, &refusal),
         };
+        let _in_slice = self.enter_slice(&tcp);
         let entry = tokio::select! {
             // In a box, so that a connection that lasts does not keep room for how it came in.
             entry = Box::pin(self.let_in(tcp, client, &mut reported.line)) => entry,
@@ -358,10 +384,38 @@ impl Inbound {
                 let transferred = entered.transfer(stop).await;
                 self.report.ended(reported.line, Direction::Inbound, &transferred);
             }
+            Ok(Entry::Elsewhere(caller, pod)) => {
+                self.report.carrying(&reported.line, Direction::Inbound, Carriage::Relay);
+                let told = async {
+                    watch.forced().await;
+                    Stop::Told
+                };
+                let transferred = copy::both_ways(caller, *pod, Vec::new(), told).await;
+                self.report.ended(reported.line, Direction::Inbound, &transferred);
+            }
             Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
             // In a box as well, so that other connections do not keep room for it.
             Ok(Entry::Http(accepted)) => Box::pin(Arc::clone(&self).converse(*accepted, reported, watch)).await,
             Err(refusal) => self.report.refused(reported.line, Direction::Inbound, &refusal),
+        }
+    }
+
+    /// Counts the connection among those of its slice.
+    fn enter_slice(&self, tcp: &TcpStream) -> Option<lease::Guard> {
+        let leased = self.leased.as_ref()?;
+        match self.original.of(tcp).ok()?.ip() {
+            IpAddr::V6(destination) => Some(leased.slices.enter(destination)),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    /// The way to the pod whose slice it is; none where it is this pod's, or nobody knows better.
+    async fn elsewhere(&self, arrived: &Arrived) -> Result<Option<ClientStream>, InboundError> {
+        let (Some(leased), Some((_, destination))) = (&self.leased, arrived.addresses()) else { return Ok(None) };
+        match leased.slices.standing(destination) {
+            Standing::Here | Standing::Elsewhere(None) => Ok(None),
+            Standing::Elsewhere(Some(to)) => Ok(self.relay(leased, to, arrived).await),
+            Standing::Lapsed => Err(InboundError::Lapsed { destination }),
         }
     }
 
@@ -378,8 +432,25 @@ impl Inbound {
 
     /// The phases, in order.
     async fn let_in(&self, tcp: TcpStream, client: SocketAddr, line: &mut Line) -> Result<Entry<'_>, InboundError> {
-        let arrived = Arrived { client, destination: self.original.of(&tcp)? };
+        let (tcp, arrived) = match (self.original.of(&tcp), &self.leased) {
+            (Ok(destination), _) => {
+                let arrived = Arrived { client, destination };
+                line.orig_dst = Some(destination);
+                if let Some(stream) = self.elsewhere(&arrived).await? {
+                    return Ok(Entry::Elsewhere(tcp, Box::new(stream)));
+                }
+                (tcp, arrived)
+            }
+            (Err(_), Some(leased)) => self.relayed(leased, tcp).await?,
+            (Err(error), None) => return Err(error.into()),
+        };
         line.orig_dst = Some(arrived.destination);
+        self.let_in_here(tcp, arrived, line).await
+    }
+
+    /// The phases for what is served here, in order.
+    async fn let_in_here(&self, tcp: TcpStream, arrived: Arrived, line: &mut Line) -> Result<Entry<'_>, InboundError> {
+        let client = arrived.client;
         if let Some(refusal) = self.strays(&arrived).await {
             self.tolerate(refusal)?;
         }
@@ -425,7 +496,7 @@ impl Inbound {
         let tls = self.tls.as_ref().ok_or(InboundError::NoCertificate)?;
         let own = self.asked_for(&hello)?;
         line.service = Some(own.name.to_string());
-        let stream = accept::shaken(hello, tls, protocol, allowance).await?;
+        let stream = accept::shaken(hello, tls, protocol.alpn(), allowance).await?;
         match protocol {
             Protocol::Pp2 => self.let_in_once(stream, own, allowance, &arrived, line).await.map(Entry::Once),
             Protocol::Tunnel => {

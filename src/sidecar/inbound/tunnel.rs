@@ -154,7 +154,7 @@ impl Inbound {
         let mut first = Some(first);
         loop {
             if first.is_none() {
-                match self.next_stream(&mut accepted.tunnel, &mut watch).await {
+                match self.next_stream(&mut accepted, &mut watch).await {
                     Next::Begins => {}
                     Next::Over { ended: true } => return,
                     Next::Over { ended: false } => {
@@ -172,7 +172,8 @@ impl Inbound {
     }
 
     /// Waits for the first octet of a further stream.
-    async fn next_stream(&self, tunnel: &mut Tunnel<ServerStream, Callee>, watch: &mut Watch) -> Next {
+    async fn next_stream(&self, accepted: &mut Accepted<'_>, watch: &mut Watch) -> Next {
+        let Accepted { tunnel, arrived, .. } = accepted;
         if !tunnel.ahead().is_empty() {
             return Next::Begins;
         }
@@ -184,6 +185,16 @@ impl Inbound {
                 Err(_) => Next::Over { ended: false },
             },
             () = watch.graceful() => Next::Over { ended: false },
+            // The caller's next connection finds the new owner.
+            () = self.left(arrived) => Next::Over { ended: false },
+        }
+    }
+
+    /// Waits until the slice is another pod's.
+    async fn left(&self, arrived: &Arrived) {
+        match (&self.leased, arrived.addresses()) {
+            (Some(leased), Some((_, destination))) => leased.slices.left(destination).await,
+            (None, _) | (Some(_), None) => std::future::pending().await,
         }
     }
 

@@ -26,7 +26,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    pub(super) fn octets(&self) -> &[u8] {
+    pub(in crate::sidecar) fn octets(&self) -> &[u8] {
         self.token.as_bytes()
     }
 
@@ -36,7 +36,7 @@ impl Credential {
     }
 
     /// Whether it is the very same token.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(in crate::sidecar) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.token, &other.token)
     }
 }

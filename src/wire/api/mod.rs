@@ -7,10 +7,12 @@
 mod change;
 mod request;
 mod set;
+mod slices;
 
 pub use change::{ApiFault, Batch, Change, Changed, Changes, MOST, Outcome, Place, Require};
 pub use request::{BadKey, LONGEST_KEY, request_number};
 pub use set::RecordSet;
+pub use slices::SlicesAsk;
 
 use serde::{Deserialize, Serialize};
 

@@ -151,6 +151,7 @@ pub enum Outcome {
 impl Leases {
     /// Applies one command.
     pub fn apply(&mut self, command: &Command) -> Outcome {
+        self.commands += 1;
         match command {
             Command::Define { service, prefixes, slice_bits } => self.define(service, prefixes, *slice_bits),
             Command::Register(registration) => Outcome::Registered(self.register(registration)),

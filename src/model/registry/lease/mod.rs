@@ -84,11 +84,18 @@ impl Lease {
 pub struct Leases {
     next_pod: u64,
     next_handover: u64,
+    commands: u64,
     leases: BTreeMap<PodId, Lease>,
     services: BTreeMap<Name, Service>,
 }
 
 impl Leases {
+    /// How many commands have been applied: whoever has seen as many has seen all.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
     /// All leases, by number.
     pub fn leases(&self) -> impl Iterator<Item = (PodId, &Lease)> {
         self.leases.iter().map(|(&pod, lease)| (pod, lease))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,20 @@ impl Service {
     #[must_use]
     pub fn slice_bits(&self) -> u8 {
         self.slice_bits
+    }
+
+    /// The length of a slice's prefix, that of the first where the space's prefixes differ.
+    #[must_use]
+    pub fn slice_length(&self) -> u8 {
+        self.prefixes.first().map_or(128, |prefix| prefix.prefix_len() + self.slice_bits)
+    }
+
+    /// The slice that an address lies in; none for one outside the space.
+    #[must_use]
+    pub fn slice_of(&self, address: Ipv6Addr) -> Option<u32> {
+        let whole = self.prefixes.iter().find(|prefix| prefix.contains(&address))?;
+        let slice = Ipv6Net::new(address, whole.prefix_len() + self.slice_bits).ok()?;
+        self.block_of(slice.trunc()).map(|block| block.first)
     }
 
     /// Who owns which slice now.

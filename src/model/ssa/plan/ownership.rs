@@ -179,6 +179,13 @@ impl Ownership {
         self.runs().flat_map(|(range, owner)| blocks_of(range, self.slice_bits).map(move |block| (block, owner)))
     }
 
+    /// The blocks of one owner each that make up some slices, in order.
+    pub fn blocks_in(&self, slices: Range<u32>) -> impl Iterator<Item = (Block, Option<PodId>)> {
+        let parts = self.runs().map(move |(run, owner)| (run.start.max(slices.start)..run.end.min(slices.end), owner));
+        let parts = parts.filter(|(part, _)| part.start < part.end);
+        parts.flat_map(|(part, owner)| blocks_of(part, self.slice_bits).map(move |block| (block, owner)))
+    }
+
     /// What each pod has.
     #[must_use]
     pub fn holdings(&self) -> BTreeMap<PodId, Holding> {
