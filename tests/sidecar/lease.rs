@@ -12,7 +12,7 @@ use funicular::ops::metrics::Registry;
 use funicular::sidecar::inbound::relay::Leased;
 use funicular::sidecar::lease::{self, Handle, LeaseMetrics, Slices, Standing, Wanted};
 use funicular::sidecar::outbound::Identity;
-use funicular::sidecar::outbound::authenticate::Tokens;
+use funicular::sidecar::outbound::authenticate::{Proof, Signer, Tokens};
 use funicular::sidecar::report::Report;
 use funicular::wire::jwks::to_jwks;
 use serde_json::Value;
@@ -182,7 +182,13 @@ impl Pod {
         let _inside = runtime.enter();
         let registry = Registry::new();
         let report = Report::new(&registry);
-        let tokens = Tokens::new(authority.key_again(), ISSUER, who.parse().unwrap(), Duration::from_secs(300), report);
+        let signer = Signer {
+            key: authority.key_again(),
+            issuer: ISSUER.into(),
+            subject: who.parse().unwrap(),
+            life: Duration::from_secs(300),
+        };
+        let tokens = Arc::new(Tokens::new(Proof::Key(signer), report));
         let identity = Arc::new(Identity { tokens, tls: authority.client() });
         let slices = Arc::new(Slices::new(lapsed));
         let wanted = Wanted {
@@ -433,7 +439,13 @@ async fn a_call_that_reaches_the_old_owner_is_relayed_to_the_new_one() {
     let peak = Peak::start(&authority).await;
     let leased = |slices: &Arc<Slices>| {
         let report = Report::new(&Registry::new());
-        let tokens = Tokens::new(authority.key_again(), ISSUER, WEB.parse().unwrap(), Duration::from_secs(300), report);
+        let signer = Signer {
+            key: authority.key_again(),
+            issuer: ISSUER.into(),
+            subject: WEB.parse().unwrap(),
+            life: Duration::from_secs(300),
+        };
+        let tokens = Arc::new(Tokens::new(Proof::Key(signer), report));
         let identity = Arc::new(Identity { tokens, tls: authority.client() });
         Some(Leased { slices: Arc::clone(slices), identity, id: WEB.parse().unwrap(), mark: None })
     };

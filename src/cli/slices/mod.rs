@@ -12,8 +12,8 @@ use clap::Subcommand;
 use ipnet::Ipv6Net;
 use serde_json::Value;
 
-use super::output::{Format, Output, print};
 use super::record::connection::{Peak, Server};
+use crate::ops::output::{Format, Output, print};
 use crate::wire::api::SlicesAsk;
 
 /// Flags of `funicular slices`.

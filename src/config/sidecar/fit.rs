@@ -31,8 +31,8 @@ pub(super) fn check(sidecar: &Sidecar, check: &mut Check<'_>) {
     inbound(&sidecar.inbound, check);
     if let Some(lease) = &sidecar.lease {
         lease.check(check);
-        if sidecar.identity.is_none() {
-            check.fault(&["lease", "identity"], "identity is missing: Peak gives slices to those it knows");
+        if sidecar.identity.as_ref().is_none_or(|identity| identity.id.is_none()) {
+            check.fault(&["lease", "identity.id"], "identity.id is missing: Peak gives slices to those it knows");
         }
     }
     callers_can_be_served(sidecar, check);

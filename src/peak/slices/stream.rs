@@ -109,7 +109,7 @@ pub(super) struct Gate {
 impl Gate {
     fn verify(&self, token: &[u8], now: UnixSeconds) -> Result<Caller, StreamError> {
         let claims = Unverified::parse(token)?.verify(&self.trusted.load())?;
-        Ok(judge(&claims, &Expected { issuer: &claims.issuer, service: &self.name }, now, LEEWAY)?)
+        Ok(judge(&claims, &Expected { issuer: &claims.issuer, service: &self.name, audience: None }, now, LEEWAY)?)
     }
 
     fn may_serve(&self, caller: &Caller, service: &Name) -> Result<(), StreamError> {
