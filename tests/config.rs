@@ -60,6 +60,7 @@ fn the_sample_s_commented_defaults_are_the_defaults() {
         .collect();
     let mut written = read(&uncommented).unwrap().value;
     // These have no default, only an example.
+    assert!(written.lease.take().is_some());
     assert!(written.outbound.explicit.take().is_some());
     assert_eq!(written.outbound.mark.take(), Some(0x0046_554e));
     assert!(written.outbound.secrets.remove("summit").is_some());
@@ -76,11 +77,11 @@ fn is_setting(text: &str) -> bool {
 
 #[test]
 fn a_key_in_the_wrong_section_is_shown_the_right_one() {
-    let faults = read("connect_deadline: 5s\ndns: { servers: [], listen_on: x }\n").unwrap_err();
+    let faults = read("connect_deadline: 5s\ndns: { zones: [], listen_on: x }\n").unwrap_err();
     let said: Vec<String> = faults.iter().map(|fault| fault.cause.to_string()).collect();
     let expected = [
         "unknown key: did you mean outbound.connect_deadline?",
-        "unknown key: did you mean dns.peak.servers?",
+        "unknown key: did you mean dns.peak.zones?",
         "unknown key",
     ];
     assert_eq!(said, expected, "{faults}");

@@ -204,7 +204,7 @@ mod tests {
         for extensions in [&[(0, ORDERS)][..], &[(43, b"\x02\x03\x04"), (0, ORDERS), (51, &[0; 1200])]] {
             let hello = client_hello(extensions);
             assert_eq!(said(&hello), name("orders.shop.peak"));
-            let needed = (0..hello.len()).find(|&length| said(&hello[..length]) != Words::Unfinished).unwrap();
+            let needed = (0..=hello.len()).find(|&length| said(&hello[..length]) != Words::Unfinished).unwrap();
             assert_eq!(said(&hello[..needed]), name("orders.shop.peak"), "nothing else is said before");
         }
         assert_eq!(said(&client_hello(&[(43, b"\x02\x03\x04")])), Words::Nobody);

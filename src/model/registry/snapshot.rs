@@ -42,6 +42,7 @@ struct Count {
     zones: u64,
     records: u64,
     requests: u64,
+    leases: u64,
 }
 
 /// Why pieces make no registry.
@@ -117,6 +118,7 @@ impl Registry {
         if !requests.is_empty() {
             put(&Piece::Requests(requests))?;
         }
+        count.leases = 1;
         put(&Piece::Leases(Leases::clone(&self.leases)))?;
         put(&Piece::End(count))
     }
@@ -192,6 +194,7 @@ impl Decoder {
             }
             Piece::Leases(leases) => {
                 self.close_zone()?;
+                self.count.leases += 1;
                 self.registry.leases = Arc::new(leases);
             }
             Piece::End(count) => {

@@ -158,7 +158,8 @@ fn is_ours(name: &HeaderName) -> bool {
     let text = name.as_str();
     match text.as_bytes().first() {
         Some(b'p') => [TOKEN, CALLER, REFUSAL].iter().any(|ours| is(text, ours.as_str())),
-        Some(b'w') => begins(text, "workload-") && ends(text, "-token"),
+        // With something between the two.
+        Some(b'w') => text.len() > "workload--token".len() && begins(text, "workload-") && ends(text, "-token"),
         Some(_) | None => false,
     }
 }
@@ -192,7 +193,10 @@ mod tests {
     fn stripped(lines: &[(&str, &str)]) -> Vec<String> {
         let mut headers = headers(lines);
         Survey::of(&headers).unwrap().strip(&mut headers);
-        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+        let mut left: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        left.sort();
+        left
     }
 
     #[test]
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn connection_cannot_take_away_where_a_message_goes_or_ends() {
         let lines = [("connection", "host, content-length, close"), ("host", "a"), ("content-length", "3")];
-        assert_eq!(stripped(&lines), ["host: a", "content-length: 3"]);
+        assert_eq!(stripped(&lines), ["content-length: 3", "host: a"]);
     }
 
     #[test]
