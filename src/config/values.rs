@@ -276,7 +276,7 @@ impl Single for HttpsUrl {
 
 impl Setting for KeySet {
     const SHAPE: Shape = Shape::Single;
-    const EXPECTED: &'static str = "the name of a file, or an address such as https://issuer.example/jwks.json";
+    const EXPECTED: &'static str = "the name of a file, or an `https://` address";
 
     fn read(node: &Node, key: &str, reader: &mut Reader) -> Option<Self> {
         match &node.content {
