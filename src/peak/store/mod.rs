@@ -303,6 +303,7 @@ impl Store {
         let machine = Machine::open(Arc::clone(&disk), seed, Arc::clone(&cluster), show)?;
         let lease = Arc::new(Lease::new(identity.node));
         let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease) };
+        let found = log.last();
         let raft = Raft::new(identity.node, Arc::new(settings(keep)), lines, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| OpenError::Inconsistent(fatal.to_string().into()))?;
         let batcher = Batcher::start(raft.clone(), clock);
@@ -313,6 +314,7 @@ impl Store {
             raft,
             machine,
             log,
+            found,
             network,
             lease,
             batcher,

@@ -41,6 +41,9 @@ pub struct Node {
     metrics: watch::Receiver<RaftMetrics<NodeId, Peer>>,
     machine: Machine,
     log: Log,
+    /// The last entry that the log held when the node started. A leader that stopped and is back leads on under its old
+    /// vote: what it acknowledged before is in its log and perhaps not applied again yet.
+    found: Option<LogId>,
     network: Arc<dyn Network>,
     lease: Arc<Lease>,
     watch: Watch,
@@ -70,6 +73,7 @@ pub(super) struct Parts {
     pub(super) raft: Raft,
     pub(super) machine: Machine,
     pub(super) log: Log,
+    pub(super) found: Option<LogId>,
     pub(super) network: Arc<dyn Network>,
     pub(super) lease: Arc<Lease>,
     pub(super) batcher: Batcher,
@@ -77,7 +81,7 @@ pub(super) struct Parts {
 
 impl Node {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { id, me, cluster, raft, machine, log, network, lease, batcher } = parts;
+        let Parts { id, me, cluster, raft, machine, log, found, network, lease, batcher } = parts;
         Self {
             metrics: raft.metrics(),
             id,
@@ -86,6 +90,7 @@ impl Node {
             raft,
             machine,
             log,
+            found,
             network,
             lease,
             watch: Watch::default(),
@@ -268,7 +273,8 @@ impl Node {
         }
         let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
         let until = self.lease.leads_until(metrics.vote, &voters)?;
-        (self.applied().is_some_and(own) && until > Instant::now()).then_some(until)
+        let applied = self.applied();
+        (applied.is_some_and(own) && applied >= self.found && until > Instant::now()).then_some(until)
     }
 
     /// As leader: up to where the log must be applied to know all that was acknowledged.
@@ -278,7 +284,7 @@ impl Node {
             return Ok(self.applied());
         }
         match self.raft.ensure_linearizable().await {
-            Ok(index) => Ok(index),
+            Ok(index) => Ok(index.max(self.found)),
             Err(RaftError::Fatal(_)) => Err(No::Failed),
             Err(RaftError::APIError(_)) => Err(No::NotLeader),
         }
