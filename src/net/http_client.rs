@@ -23,7 +23,7 @@ use crate::model::Name;
 
 /// The application protocol (RFC 7301).
 const HTTP: &str = "http/1.1";
-/// The longest answer that is read: a backup of a large registry.
+/// The longest answer that is read unless less is asked for: a backup of a large registry.
 const LONGEST: usize = 4 << 30;
 
 /// Where a server is: `https://peak.example:7443`.
@@ -192,6 +192,10 @@ impl ClientError {
 pub struct Client {
     server: Server,
     credentials: Credentials,
+    /// The most octets of an answer's body.
+    longest: usize,
+    /// SO_MARK of its connections.
+    mark: Option<u32>,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -199,7 +203,19 @@ impl Client {
     /// A client that has not connected yet.
     #[must_use]
     pub fn new(server: Server, credentials: Credentials) -> Self {
-        Self { server, credentials, connection: None }
+        Self { server, credentials, longest: LONGEST, mark: None, connection: None }
+    }
+
+    /// The same, for answers of so many octets at most.
+    #[must_use]
+    pub fn bounded(self, longest: usize) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// The same, with this mark on its connections.
+    #[must_use]
+    pub fn marked(self, mark: Option<u32>) -> Self {
+        Self { mark, ..self }
     }
 
     /// The server.
@@ -230,7 +246,7 @@ impl Client {
         let ended = |cause| ClientError::Ended { server: self.server.clone(), cause };
         connection.ready().await.map_err(ended)?;
         let (head, body) = connection.send_request(self.request(ask)?).await.map_err(ended)?.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await;
+        let body = Limited::new(body, self.longest).collect().await;
         let body = body.map_err(|_| ClientError::Answer { server: self.server.clone() })?;
         self.connection = Some(connection);
         Ok(Told { status: head.status.as_u16(), body: body.to_bytes() })
@@ -260,7 +276,7 @@ impl Client {
             tokio::net::lookup_host((host.as_str(), *port)).await.map_err(unresolved)?.collect();
         let mut refused = io::ErrorKind::NotFound.into();
         for address in addresses {
-            match connect::tcp(address, None, deadline).await {
+            match connect::tcp(address, self.mark, deadline).await {
                 Ok(tcp) if *secure => {
                     let server = || self.server.clone();
                     let tls = self.credentials.tls.as_ref();

@@ -8,7 +8,6 @@ pub mod connect;
 pub mod copy;
 pub mod dns_client;
 pub mod http_client;
-pub mod https;
 pub mod kubernetes;
 pub mod listen;
 pub mod namespace;

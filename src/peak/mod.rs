@@ -8,6 +8,7 @@ mod cluster;
 mod desk;
 mod dns;
 mod exchange;
+mod issuers;
 mod keys;
 mod ledger;
 mod notify;

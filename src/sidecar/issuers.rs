@@ -14,8 +14,8 @@ use super::inbound::verify::Verifier;
 use super::material::{self, MaterialError};
 use crate::config::sidecar::Trust;
 use crate::config::values::{HttpsUrl, KeySet};
-use crate::net::https::{self, Document, FetchError};
-use crate::net::tls::ClientTls;
+use crate::net::http_client::{Ask, Client, ClientError, Credentials, Server};
+use crate::net::tls::{ClientTls, NoHostName, host_name};
 use crate::ops::ready::Task;
 use crate::wire::jwks::{Jwks, JwksError};
 use crate::wire::jwt::{Subjects, TrustedIssuer};
@@ -24,6 +24,10 @@ use crate::wire::jwt::{Subjects, TrustedIssuer};
 const ASK_AGAIN: Duration = Duration::from_secs(300);
 /// How long after a failure.
 const ASK_AGAIN_SOON: Duration = Duration::from_secs(10);
+/// How long the fetching of a set may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most octets of a set.
+const LONGEST: usize = 1 << 20;
 
 /// Keeps a verifier's issuers up to date.
 pub(super) struct Issuers {
@@ -46,7 +50,12 @@ enum Unfetched {
     #[error(transparent)]
     Material(#[from] MaterialError),
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Name(#[from] NoHostName),
+    #[error(transparent)]
+    Fetch(#[from] ClientError),
+    /// No redirect is followed: whoever answers must be the one who was asked.
+    #[error("the server answers {0}")]
+    Status(u16),
     #[error("what came is no key set: {0}")]
     Jwks(#[from] JwksError),
 }
@@ -125,9 +134,15 @@ impl Issuers {
         let authorities = trust.jwks_ca.as_deref().unwrap_or(std::path::Path::new(""));
         let tls = ClientTls::from_file(authorities).map_err(MaterialError::Tls)?;
         let bearer = trust.jwks_token.as_deref().map(material::bearer).transpose()?;
-        let document = Document { host: &url.host, port: url.port, path: &url.path, mark: self.mark };
-        let text = https::get(document, &tls, bearer.as_deref()).await?;
-        Ok(Jwks::parse(&text)?)
+        let server = Server { secure: true, host: host_name(&url.host)?, port: url.port };
+        let credentials = Credentials { tls: Some(tls), token: bearer };
+        let fields = &[("accept", "application/jwk-set+json, application/json")];
+        let ask = Ask { method: "GET", path: &url.path, body: None, fields };
+        let told = Client::new(server, credentials).bounded(LONGEST).marked(self.mark).ask(&ask, PATIENCE).await?;
+        match told.status {
+            200 => Ok(Jwks::parse(&told.body)?),
+            status => Err(Unfetched::Status(status)),
+        }
     }
 
     fn learn(&self, trust: &Trust, keys: Jwks) {

@@ -74,6 +74,13 @@ impl HandServer {
     }
 }
 
+/// Such a server, and an outbound half whose calls go to it.
+async fn by_hand(authority: &Authority) -> (HandServer, Running) {
+    let server = HandServer::start(authority).await;
+    let directory = Table::of([service(&["::1/128"], &[RULE], Some(server.port()))]);
+    (server, OutboundBed::new(authority, directory).start().await)
+}
+
 /// Waits for a stream's header; gives its token and its reference.
 async fn begins(tunnel: &mut Tunnel<ServerStream, ByHand>) -> (Option<Vec<u8>>, Option<u32>) {
     loop {
@@ -141,9 +148,7 @@ async fn a_stream_that_is_reset_takes_its_tunnel_with_it_and_no_other() {
 #[tokio::test]
 async fn the_second_stream_refers_to_the_token_of_the_first() {
     let authority = Authority::new();
-    let server = HandServer::start(&authority).await;
-    let directory = Table::of([service(&["::1/128"], &[RULE], Some(server.port()))]);
-    let outbound = OutboundBed::new(&authority, directory).start().await;
+    let (server, outbound) = by_hand(&authority).await;
     let mut client = outbound.connect().await;
     let mut tunnel = server.accept().await;
     let (token, reference) = begins(&mut tunnel).await;
@@ -163,9 +168,7 @@ async fn the_second_stream_refers_to_the_token_of_the_first() {
 #[tokio::test]
 async fn a_stream_that_the_server_closed_on_instead_of_taking_it_is_carried_by_a_fresh_tunnel() {
     let authority = Authority::new();
-    let server = HandServer::start(&authority).await;
-    let directory = Table::of([service(&["::1/128"], &[RULE], Some(server.port()))]);
-    let outbound = OutboundBed::new(&authority, directory).start().await;
+    let (server, outbound) = by_hand(&authority).await;
     let mut client = outbound.connect().await;
     let mut tunnel = server.accept().await;
     begins(&mut tunnel).await;
@@ -192,9 +195,7 @@ async fn a_stream_that_the_server_closed_on_instead_of_taking_it_is_carried_by_a
 #[tokio::test]
 async fn a_stream_that_breaks_off_after_the_server_has_answered_is_never_said_again() {
     let authority = Authority::new();
-    let server = HandServer::start(&authority).await;
-    let directory = Table::of([service(&["::1/128"], &[RULE], Some(server.port()))]);
-    let outbound = OutboundBed::new(&authority, directory).start().await;
+    let (server, outbound) = by_hand(&authority).await;
     let mut client = outbound.connect().await;
     let mut tunnel = server.accept().await;
     begins(&mut tunnel).await;
@@ -350,9 +351,7 @@ async fn an_idle_tunnel_holds_no_drain_up_and_is_closed_in_good_order() {
 #[tokio::test]
 async fn the_first_flight_of_a_stream_holds_its_header_and_the_first_bytes() {
     let authority = Authority::new();
-    let server = HandServer::start(&authority).await;
-    let directory = Table::of([service(&["::1/128"], &[RULE], Some(server.port()))]);
-    let outbound = OutboundBed::new(&authority, directory).start().await;
+    let (server, outbound) = by_hand(&authority).await;
     let mut client: TcpStream = outbound.connect().await;
     client.write_all(b"question").await.unwrap();
     let mut tunnel = server.accept().await;

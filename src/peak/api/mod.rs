@@ -25,20 +25,18 @@ pub(super) use route::{Answered, Call, Reply, Routes};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
 use super::dns::Served;
+use super::issuers::{self, IssuersError};
 use super::store::Store;
 use crate::config::api::Api;
 use crate::config::common::Trust;
 use crate::net::listen;
 use crate::net::tls::{ServerTls, TlsFileError};
 use crate::ops::metrics::{Counters, Label, Reason, Registry, labels};
-use crate::wire::jwks::{Jwks, JwksError};
-use crate::wire::jwt::TrustedIssuer;
 use access::Access;
 use serve::Desk;
 
@@ -56,22 +54,9 @@ pub(super) enum ApiError {
     /// Its certificate, key or authorities.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
-    /// A key set that could not be read.
-    #[error("{}: {cause}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A key set that is none.
-    #[error("{}: {cause}", .path.display())]
-    Jwks {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: JwksError,
-    },
+    /// The key sets of those whose tokens are accepted.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
 }
 
 labels! {
@@ -165,7 +150,7 @@ pub(super) fn routes(store: &Store, served: &Served) -> Routes {
 /// # Panics
 /// Outside a tokio runtime with I/O.
 pub(super) fn open(api: &Api, routes: Routes, metrics: &Registry) -> Result<Opened, ApiError> {
-    let access = Arc::new(Access::new(api, issuers(&api.trust)?));
+    let access = Arc::new(Access::new(api, issuers::read(&api.trust)?));
     let tls = api.tls.as_ref().map(|tls| match &tls.client_ca {
         Some(authorities) => ServerTls::for_anybody(authorities, &tls.certificate, &tls.key, &[serve::HTTP]),
         None => ServerTls::from_files(&tls.certificate, &tls.key, &[serve::HTTP]),
@@ -188,7 +173,7 @@ impl Opened {
     pub(super) fn trust(&self) -> impl Fn() -> Result<(), ApiError> + use<> {
         let (trust, access) = (self.trust.clone(), Arc::clone(&self.desk.access));
         move || {
-            access.trust(issuers(&trust)?);
+            access.trust(issuers::read(&trust)?);
             Ok(())
         }
     }
@@ -197,14 +182,4 @@ impl Opened {
     pub(super) async fn serve(self) -> Infallible {
         serve::serve(self.listener, self.tls, self.desk).await
     }
-}
-
-fn issuers(trust: &[Trust]) -> Result<Vec<TrustedIssuer>, ApiError> {
-    let issuer = |trust: &Trust| {
-        let path = || trust.jwks.clone();
-        let text = std::fs::read(&trust.jwks).map_err(|cause| ApiError::Unreadable { path: path(), cause })?;
-        let keys = Jwks::parse(&text).map_err(|cause| ApiError::Jwks { path: path(), cause })?;
-        Ok(TrustedIssuer::new(&trust.issuer, keys, &trust.algorithms))
-    };
-    trust.iter().map(issuer).collect()
 }

@@ -25,7 +25,6 @@ pub(super) use show::shown;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,14 +33,12 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::dns::Served;
+use super::issuers::{self, IssuersError};
 use super::store::Store;
-use crate::config::common::Trust;
 use crate::config::slices::Slices;
 use crate::net::listen;
 use crate::net::tls::{ServerTls, TlsFileError};
 use crate::ops::metrics::{Reason, Registry};
-use crate::wire::jwks::{Jwks, JwksError};
-use crate::wire::jwt::TrustedIssuer;
 use crate::wire::lease::PROTOCOL;
 use desk::{Desk, Settings, StreamId, Word};
 use metrics::Counts;
@@ -66,22 +63,9 @@ pub(super) enum SlicesError {
     /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
-    /// A key set that could not be read.
-    #[error("{}: {cause}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A key set that is none.
-    #[error("{}: {cause}", .path.display())]
-    Jwks {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: JwksError,
-    },
+    /// The key sets of those whose tokens are accepted.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
 }
 
 /// Takes leases, once it is served.
@@ -106,7 +90,7 @@ pub(super) fn open(
     let gate = Gate {
         tls: ServerTls::from_files(&slices.certificate, &slices.key, &[PROTOCOL])?,
         name: slices.name.clone(),
-        trusted: ArcSwap::from_pointee(trusted(&slices.trust)?),
+        trusted: ArcSwap::from_pointee(issuers::read(&slices.trust)?),
         services: slices.services.iter().map(|service| (service.name.clone(), service.pods.clone())).collect(),
     };
     let settings = Settings { life: slices.lease, moving: slices.moving, defragment: slices.defragment };
@@ -115,16 +99,6 @@ pub(super) fn open(
     let desk = Desk::new(store.clone(), Arc::clone(served), settings, counts.clone());
     show::register(registry, store);
     Ok(Opened { listener, gate: Arc::new(gate), desk, words, to_desk, counts })
-}
-
-fn trusted(trust: &[Trust]) -> Result<Vec<TrustedIssuer>, SlicesError> {
-    let issuer = |trust: &Trust| {
-        let path = trust.jwks.clone();
-        let text = std::fs::read(&path).map_err(|cause| SlicesError::Unreadable { path: path.clone(), cause })?;
-        let keys = Jwks::parse(&text).map_err(|cause| SlicesError::Jwks { path, cause })?;
-        Ok(TrustedIssuer::new(&trust.issuer, keys, &trust.algorithms))
-    };
-    trust.iter().map(issuer).collect()
 }
 
 impl Opened {
@@ -137,7 +111,7 @@ impl Opened {
     pub(super) fn trust(&self, slices: &Slices) -> impl Fn() -> Result<(), SlicesError> + Send + Sync + use<> {
         let (gate, trust) = (Arc::clone(&self.gate), slices.trust.clone());
         move || {
-            gate.trusted.store(Arc::new(trusted(&trust)?));
+            gate.trusted.store(Arc::new(issuers::read(&trust)?));
             Ok(())
         }
     }

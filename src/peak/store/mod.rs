@@ -621,9 +621,9 @@ async fn follow_leadership(store: Store) {
     loop {
         let now = {
             let metrics = metrics.borrow_and_update();
-            let own = metrics.last_applied.is_some_and(|applied| applied.leader_id == metrics.vote.leader_id);
             let leads = metrics.state == openraft::ServerState::Leader;
-            Leadership { term: metrics.current_term, leader: metrics.current_leader, is_me: leads && own }
+            let is_me = leads && store.0.node.knows_all(metrics.last_applied, metrics.vote);
+            Leadership { term: metrics.current_term, leader: metrics.current_leader, is_me }
         };
         store.0.leadership.send_if_modified(|told| std::mem::replace(told, now) != now);
         tokio::select! {

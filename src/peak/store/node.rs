@@ -266,15 +266,19 @@ impl Node {
         if metrics.state != ServerState::Leader || self.stopping.load(Ordering::Relaxed) {
             return None;
         }
-        let own = |applied: LogId| applied.leader_id == metrics.vote.leader_id;
         if metrics.membership_config.membership().get_joint_config().len() != 1 {
             // While the members change, a majority is one of the old and one of the new: the core is asked.
             return None;
         }
         let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
         let until = self.lease.leads_until(metrics.vote, &voters)?;
-        let applied = self.applied();
-        (applied.is_some_and(own) && applied >= self.found && until > Instant::now()).then_some(until)
+        (self.knows_all(self.applied(), metrics.vote) && until > Instant::now()).then_some(until)
+    }
+
+    /// Whether a leader with this vote that has applied the log so far has applied all that was agreed on before it led:
+    /// an entry of its own comes after all that, and what its log held at the start may have been acknowledged.
+    pub(super) fn knows_all(&self, applied: Option<LogId>, vote: Vote) -> bool {
+        applied.is_some_and(|applied| applied.leader_id == vote.leader_id) && applied >= self.found
     }
 
     /// As leader: up to where the log must be applied to know all that was acknowledged.

@@ -135,19 +135,25 @@ fn a_step_is_taken_once_in_its_order_and_by_its_pod_alone() {
     assert!(!report(&mut leases, second, HandoverId(99), Reported::Routed), "of nothing");
 }
 
+/// Two pods, and the first's slices so many steps on their way to the second.
+fn on_the_way(steps: usize) -> (Leases, PodId, PodId) {
+    let mut leases = vacant(4);
+    let first = register(&mut leases, 1);
+    settle(&mut leases);
+    let second = register(&mut leases, 2);
+    begin(&mut leases);
+    for _ in 0..steps {
+        let (id, handover) = service(&leases).handovers().next().map(|(id, one)| (id, one.clone())).unwrap();
+        let (pod, reported) = next(&handover).unwrap();
+        assert!(report(&mut leases, pod, id, reported));
+    }
+    (leases, first, second)
+}
+
 #[test]
 fn what_moves_to_a_pod_that_dies_goes_back_to_who_gave_it() {
     for steps in [0, 1, 2, 3] {
-        let mut leases = vacant(4);
-        let first = register(&mut leases, 1);
-        settle(&mut leases);
-        let second = register(&mut leases, 2);
-        begin(&mut leases);
-        for _ in 0..steps {
-            let (id, handover) = service(&leases).handovers().next().map(|(id, one)| (id, one.clone())).unwrap();
-            let (pod, reported) = next(&handover).unwrap();
-            assert!(report(&mut leases, pod, id, reported));
-        }
+        let (mut leases, first, second) = on_the_way(steps);
         leases.apply(&Command::End { pods: vec![second], why: Ended::Expired });
         assert_eq!(service(&leases).ownership().runs().collect::<Vec<_>>(), [(0..16, Some(first))], "{steps} steps");
         assert_eq!(service(&leases).handovers().count(), 0);
@@ -157,16 +163,7 @@ fn what_moves_to_a_pod_that_dies_goes_back_to_who_gave_it() {
 #[test]
 fn what_moves_from_a_pod_that_dies_goes_on_to_who_gets_it() {
     for steps in [0, 1, 2, 3] {
-        let mut leases = vacant(4);
-        let first = register(&mut leases, 1);
-        settle(&mut leases);
-        let second = register(&mut leases, 2);
-        begin(&mut leases);
-        for _ in 0..steps {
-            let (id, handover) = service(&leases).handovers().next().map(|(id, one)| (id, one.clone())).unwrap();
-            let (pod, reported) = next(&handover).unwrap();
-            assert!(report(&mut leases, pod, id, reported));
-        }
+        let (mut leases, first, second) = on_the_way(steps);
         leases.apply(&Command::End { pods: vec![first], why: Ended::Expired });
         assert_eq!(service(&leases).ownership().holdings()[&second].slices, 8, "{steps} steps");
         assert!(service(&leases).handovers().all(|(_, handover)| handover.from.is_none()));
