@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod connect;
 pub mod copy;
+pub mod descriptors;
 pub mod dns_client;
 pub mod http_client;
 pub mod kubernetes;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`clock`], [`entropy`] | the one reading of the wall clock, the one source of randomness |
 //! | [`ready`], [`drain`], [`signals`] | a role's start, its stop, and what asks for either |
+//! | [`children`] | processes that have ended |
 //! | [`files`] | which of a role's files were replaced |
 //! | [`metrics`], [`process`] | counters with enforced names; the process's own figures |
 //! | [`logging`], [`access_log`] | the log, and one line per connection in it |
@@ -15,6 +16,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod children;
 pub mod clock;
 pub mod drain;
 pub mod entropy;

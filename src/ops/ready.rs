@@ -4,13 +4,22 @@
 //! fails never becomes done, so a half-started role does not attract calls.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// The pending tasks of one process. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Ready(Arc<Mutex<State>>);
+pub struct Ready(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A task was done.
+    done: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,19 +55,31 @@ impl Ready {
 
     /// Announces a task; `name` says what is waited for, such as `dns-stub-listening`, and is used once.
     pub fn task(&self, name: &'static str) -> Task {
-        self.0.lock().pending.insert(name);
+        self.0.state.lock().pending.insert(name);
         Task { ready: self.clone(), name }
     }
 
     /// The role has begun to stop; it does not become ready again.
     pub fn stop(&self) {
-        self.0.lock().stopping = true;
+        self.0.state.lock().stopping = true;
+    }
+
+    /// Waits until every task but `last` is done. Cancel safe.
+    pub async fn all_but(&self, last: &'static str) {
+        loop {
+            let mut done = pin!(self.0.done.notified());
+            done.as_mut().enable();
+            if self.0.state.lock().pending.iter().all(|name| *name == last) {
+                return;
+            }
+            done.await;
+        }
     }
 
     /// Whether calls are welcome now.
     #[must_use]
     pub fn check(&self) -> Readiness {
-        let state = self.0.lock();
+        let state = self.0.state.lock();
         if state.stopping {
             Readiness::Stopping
         } else if state.pending.is_empty() {
@@ -72,13 +93,25 @@ impl Ready {
 impl Task {
     /// The task is done.
     pub fn done(self) {
-        self.ready.0.lock().pending.remove(self.name);
+        self.ready.0.state.lock().pending.remove(self.name);
+        self.ready.0.done.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_all_but_one_task_goes_on_when_the_others_are_done() {
+        let ready = Ready::new();
+        let (rules, _listening) = (ready.task("rules"), ready.task("listening"));
+        let waits = ready.clone();
+        let mut waits = tokio_test::task::spawn(async move { waits.all_but("listening").await });
+        assert!(waits.poll().is_pending());
+        rules.done();
+        assert!(waits.is_woken() && waits.poll().is_ready());
+    }
 
     #[test]
     fn a_role_is_ready_only_when_every_task_is_done() {

@@ -1,7 +1,7 @@
 //! The signals that a role obeys.
 //!
 //! SIGTERM and SIGINT ask for a graceful stop; the second of them ends the role at once. SIGHUP asks it to read its
-//! files again. Tested in a process of their own, because a signal reaches all tests of one.
+//! files again; SIGUSR2, of roles that can be, to let a new program take its place. Tested in a process of their own, because a signal reaches all tests of one.
 
 use std::io;
 
@@ -49,5 +49,24 @@ impl Signals {
     /// Waits for the next wish to stop; wishes to reload are passed over. Cancel safe.
     pub async fn stop(&mut self) {
         while self.next().await != Wish::Stop {}
+    }
+}
+
+/// Wishes that a new program take the place of this one: SIGUSR2.
+#[derive(Debug)]
+pub struct Upgrades(unix::Signal);
+
+impl Upgrades {
+    /// Begins to catch them. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system said to the attempt.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self(unix::signal(SignalKind::user_defined2())?))
+    }
+
+    /// Waits for the next. Cancel safe.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -30,6 +31,7 @@ use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
 use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
+use super::succession::{self, Estate, Known};
 use crate::config::sidecar::{self, InboundService, Sidecar};
 use crate::config::slices::Lease;
 use crate::model::Name;
@@ -55,6 +57,8 @@ pub(super) struct Assembled {
     /// What is asked of Peak, where slices are leased.
     pub(super) lease: Option<(Wanted, LeaseMetrics)>,
     pub(super) lasting: Lasting,
+    /// The sockets of all of it, for a successor.
+    pub(super) estate: Estate,
 }
 
 /// Where connections arrive.
@@ -190,13 +194,27 @@ impl Lasting {
         }
     }
 
+    /// What a successor cannot find out.
+    pub(super) fn known(&self) -> Known {
+        Known { stand_ins: self.stand_ins.given() }
+    }
+
+    /// Knows what a predecessor knew.
+    pub(super) fn learn(&self, known: Known) {
+        self.stand_ins.give_again(known.stand_ins);
+    }
+
     pub(super) fn report(&self) -> &Report {
         &self.report
     }
 }
 
-/// Reads the files, binds the listeners and puts the parts together.
-pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembled, Material), AssembleError> {
+/// Reads the files, binds the listeners, those apart that were `inherited`, and puts the parts together.
+pub(super) fn assemble(
+    config: &Sidecar,
+    registry: &Registry,
+    inherited: Estate,
+) -> Result<(Assembled, Material), AssembleError> {
     let report = Report::new(registry);
     let material = Material::read(config, &report)?;
     let client = DnsClient::new(config.outbound.mark, entropy::draw);
@@ -210,8 +228,9 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembl
         client,
         metrics: StubMetrics::new(registry),
     };
-    let stub = Stub::bind(config.dns.listen, parts).map_err(refused("dns.listen", config.dns.listen))?;
-    let listeners = Listeners::bind(config)?;
+    let mut sockets = Sockets { inherited, held: Estate::default() };
+    let stub = sockets.stub(config.dns.listen, parts).map_err(refused("dns.listen", config.dns.listen))?;
+    let listeners = Listeners::bind(config, &mut sockets)?;
     let verifier = Arc::new(Verifier::new(Vec::new(), report.clone()));
     let issuers = Arc::new(Issuers::new(&config.trust, Arc::clone(&verifier), config.outbound.mark)?);
     let port = listeners.inbound.local_addr().map_or(config.inbound.listen.port(), |address| address.port());
@@ -235,12 +254,45 @@ pub(super) fn assemble(config: &Sidecar, registry: &Registry) -> Result<(Assembl
     };
     let outbound = Arc::new(ArcSwap::from_pointee(lasting.outbound(config, &material)));
     let inbound = Arc::new(ArcSwap::from_pointee(lasting.inbound(config, &material)));
-    Ok((Assembled { stub, listeners, outbound, inbound, issuers, lease, lasting }, material))
+    let estate = sockets.held;
+    Ok((Assembled { stub, listeners, outbound, inbound, issuers, lease, lasting, estate }, material))
+}
+
+/// Sockets as they are bound: those of a predecessor where it had them, and all of them held for a successor.
+struct Sockets {
+    inherited: Estate,
+    held: Estate,
+}
+
+impl Sockets {
+    fn tcp(&mut self, key: &str, address: SocketAddr) -> io::Result<TcpListener> {
+        let inherited = self.inherited.take(key, address).and_then(|sockets| sockets.into_iter().next());
+        let listener = inherited.map_or_else(|| listen::tcp(address), succession::listener)?;
+        self.held.put(key, address, [listener.as_fd()])?;
+        Ok(listener)
+    }
+
+    fn stub(&mut self, address: SocketAddr, parts: Parts) -> io::Result<Stub> {
+        const KEY: &str = "dns.listen";
+        let stub = match self.inherited.take(KEY, address) {
+            None => Stub::bind(address, parts)?,
+            Some(sockets) => {
+                let mut sockets = sockets.into_iter();
+                let mut pairs = Vec::new();
+                while let (Some(udp), Some(tcp)) = (sockets.next(), sockets.next()) {
+                    pairs.push((succession::datagrams(udp)?, succession::listener(tcp)?));
+                }
+                Stub::over(pairs, parts)?
+            }
+        };
+        self.held.put(KEY, address, stub.sockets())?;
+        Ok(stub)
+    }
 }
 
 impl Listeners {
-    fn bind(config: &Sidecar) -> Result<Self, AssembleError> {
-        let bind = |key, address| listen::tcp(address).map_err(refused(key, address));
+    fn bind(config: &Sidecar, sockets: &mut Sockets) -> Result<Self, AssembleError> {
+        let mut bind = |key, address| sockets.tcp(key, address).map_err(refused(key, address));
         Ok(Self {
             outbound: bind("outbound.listen", config.outbound.listen)?,
             explicit: config.outbound.explicit.map(|address| bind("outbound.explicit", address)).transpose()?,

@@ -21,6 +21,7 @@
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 //! | `reload`, `issuers` | what changes while it runs |
+//! | `succession` | how a new program takes its place |
 
 mod assemble;
 pub mod directory;
@@ -41,6 +42,7 @@ pub mod resolve;
 pub mod secrets;
 mod serve;
 pub mod stub;
+mod succession;
 mod wait;
 
 use std::path::PathBuf;
@@ -52,6 +54,7 @@ use crate::config;
 use crate::config::common::{Format, Log};
 use crate::config::sidecar::Sidecar;
 use crate::ops::{logging, process};
+use succession::Program;
 
 /// Flags of `funicular sidecar`.
 #[derive(Debug, clap::Args)]
@@ -63,9 +66,15 @@ pub struct Args {
     /// Threads that carry connections; one is enough for most pods and cheapest for all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     threads: u8,
+    /// Take the place of the sidecar at standard input, which has started this one so
+    #[arg(long, hide = true)]
+    take_over: bool,
     #[command(subcommand)]
     act: Option<Act>,
 }
+
+/// The flag of [`Args::take_over`].
+const TAKE_OVER: &str = "--take-over";
 
 /// What can be done to a sidecar that runs.
 #[derive(Debug, clap::Subcommand)]
@@ -90,11 +99,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let loaded = read()?;
     let logging = logging::start(loaded.value.log.level.word(), format(&loaded.value.log))?;
     process::raise_descriptor_limit();
+    let program = Program::running(TAKE_OVER).context("cannot tell which program runs")?;
+    let start = serve::Start { loaded, read: Box::new(read), file, logging, program, takes_over: args.take_over };
     let runtime = runtime(args.threads)?;
-    runtime.block_on(serve::serve(loaded, Box::new(read), file, logging))?;
+    let code = runtime.block_on(serve::serve(start))?;
     // Blocking work that nobody waits for any longer must not hold the end up.
     runtime.shutdown_background();
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// One thread needs no other to wake it: everything runs on the one that was there anyway.

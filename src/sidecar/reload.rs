@@ -92,6 +92,11 @@ impl Reload {
         self.apply(|path| changed.iter().any(|changed| changed == path));
     }
 
+    /// What lasts from one configuration to the next.
+    pub(super) fn lasting(&self) -> &Lasting {
+        &self.parts.lasting
+    }
+
     /// Reads everything now.
     pub(super) fn all(&mut self) {
         self.files.watched.look();

@@ -3,11 +3,14 @@
 //! ```text
 //! listening ──▶ ready ──SIGTERM, POST /drain──▶ slices handed over ──▶ inbound takes nothing new ──▶ outbound ends ──▶ done
 //!                 │                                   └── deadline, second signal: everything is reset
-//!                 └─files change, SIGHUP─▶ read again, see `reload`
+//!                 ├─files change, SIGHUP─▶ read again, see `reload`
+//!                 └─SIGUSR2─▶ a new program takes its place, see `succession`
 //! ```
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,24 +20,31 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::assemble::{self, AssembleError, Assembled, Listeners};
+use super::assemble::{self, AssembleError, Assembled, Lasting, Listeners};
 use super::inbound::Inbound;
 use super::inbound::forward::Forward;
 use super::outbound::Outbound;
 use super::reload::{Files, Parts, Read, Reload};
+use super::stub::Stub;
+use super::succession::{self, Estate, Heir, Office, Predecessor, Program, SuccessionError};
 use super::{lease, probe};
 use crate::config::Loaded;
 use crate::config::sidecar::Sidecar;
 use crate::ops::admin::{self, Audience, Routes, Shown};
+use crate::ops::children::{self, Children};
 use crate::ops::drain::{Drain, Drained};
 use crate::ops::logging::Logging;
-use crate::ops::metrics::Registry;
+use crate::ops::metrics::{Counter, Registry};
 use crate::ops::process;
 use crate::ops::ready::{Ready, Task};
-use crate::ops::signals::{Signals, Wish};
+use crate::ops::signals::{Signals, Upgrades, Wish};
 
 /// How long connections that were told to end have for it, and for their lines in the log.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a successor waits for its slices before it serves without knowing them.
+const SLICES: Duration = Duration::from_secs(1);
+/// The task that a successor begins last.
+const LISTENING: &str = "listening";
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +55,23 @@ pub(super) enum ServeError {
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
+    /// It could not take another's place, or give up its own.
+    #[error("no sidecar follows on another: {0}")]
+    Succession(#[from] SuccessionError),
+}
+
+/// What a sidecar starts with.
+pub(super) struct Start {
+    pub(super) loaded: Loaded<Sidecar>,
+    /// Reads the configuration again.
+    pub(super) read: Read,
+    /// The configuration's own file.
+    pub(super) file: PathBuf,
+    pub(super) logging: Logging,
+    /// What is started when another is to take its place.
+    pub(super) program: Program,
+    /// Whether it takes another's.
+    pub(super) takes_over: bool,
 }
 
 /// What the end of a sidecar is decided with.
@@ -56,52 +83,88 @@ struct Stop {
     outbound: Drain,
 }
 
-/// Serves until told to stop, and until what was under way has ended.
-///
-/// `read` reads the configuration again, whose own file is `file`.
-pub(super) async fn serve(
-    loaded: Loaded<Sidecar>,
-    read: Read,
-    file: PathBuf,
-    logging: Logging,
-) -> Result<(), ServeError> {
-    let mut signals = Signals::catch().map_err(ServeError::Signals)?;
+/// How the life of a sidecar goes on.
+enum Then {
+    Ends,
+    IsSucceeded(Heir),
+}
+
+/// Serves until told to stop or succeeded, and until what was under way has ended.
+pub(super) async fn serve(start: Start) -> Result<ExitCode, ServeError> {
+    let Start { loaded, read, file, logging, program, takes_over } = start;
+    let signals = Signals::catch().map_err(ServeError::Signals)?;
+    let upgrades = Upgrades::catch().map_err(ServeError::Signals)?;
+    let children = Children::notice().map_err(ServeError::Signals)?;
+    let (predecessor, inherited) = match takes_over {
+        true => Predecessor::meet().await.map(|(predecessor, estate)| (Some(predecessor), estate))?,
+        false => (None, Estate::default()),
+    };
     let registry = Registry::new();
     process::register(&registry);
     let stop = Stop { ready: Ready::new(), asked: Arc::default(), inbound: Drain::new(), outbound: Drain::new() };
-    let (listening, rules) = (stop.ready.task("listening"), stop.ready.task("own-rules"));
+    let (listening, rules) = (stop.ready.task(LISTENING), stop.ready.task("own-rules"));
     let keys = stop.ready.task("issuers-keys");
     let files = Files::of(file, &loaded);
-    let (assembled, material) = assemble::assemble(&loaded.value, &registry)?;
+    let (assembled, material) = assemble::assemble(&loaded.value, &registry, inherited)?;
     announce(&loaded, &assembled);
 
-    let Assembled { stub, listeners, outbound, inbound, issuers, lease, lasting } = assembled;
+    let Assembled { stub, listeners, outbound, inbound, issuers, lease, lasting, estate } = assembled;
     let begun = Arc::new(Notify::new());
+    let mut beside = JoinSet::new();
+    beside.spawn({
+        let memory = Arc::clone(&lasting.memory);
+        async move { memory.look_after().await }
+    });
+    beside.spawn(learn(inbound.load_full(), rules, Arc::clone(&begun)));
+    beside.spawn({
+        let issuers = Arc::clone(&issuers);
+        async move { issuers.look_after(keys).await }
+    });
+    let predecessor = relieve(predecessor, &stop.ready, &lasting).await?;
     let lease = lease.zip(lasting.leased.as_ref()).map(|((wanted, metrics), leased)| {
         let (identity, slices) = (Arc::clone(&leased.identity), Arc::clone(&leased.slices));
         lease::keep(wanted, identity, slices, metrics, Arc::clone(&begun))
     });
+    if let (Some(_), Some(leased)) = (&predecessor, &lasting.leased) {
+        // What arrives meanwhile waits in the sockets. Without Peak it is served as if all were this pod's.
+        let _ = tokio::time::timeout(SLICES, leased.slices.known()).await;
+    }
     let loaded = Arc::new(ArcSwap::from_pointee(loaded));
     let shown = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
-    let mut tasks = begin(listeners, (&outbound, &inbound), &stop, shown);
-    tasks.spawn(stub.serve());
-    tasks.spawn({
-        let memory = Arc::clone(&lasting.memory);
-        async move { memory.look_after().await }
-    });
+    let front = begin(listeners, stub, (&outbound, &inbound), &stop, shown);
     listening.done();
-    tasks.spawn(learn(inbound.load_full(), rules, begun));
-    tasks.spawn({
-        let issuers = Arc::clone(&issuers);
-        async move { issuers.look_after(keys).await }
-    });
-    let parts = Parts { outbound, inbound, issuers, lasting, material, logging, failed: Vec::new() };
-    let mut reload = Reload::new(read, files, Arc::clone(&loaded), parts, &registry);
+    let first = match predecessor {
+        Some(predecessor) => Some(predecessor.part().await?),
+        None => None,
+    };
 
-    until_told(&mut signals, &stop, &mut reload).await;
+    let failures = registry.counter("funicular_upgrade_failures_total", "New programs that did not take over.");
+    let parts = Parts { outbound, inbound, issuers, lasting, material, logging, failed: Vec::new() };
+    let reload = Reload::new(read, files, Arc::clone(&loaded), parts, &registry);
+    let mut office = Office { signals, upgrades, children, reload };
+    let succession = Succession { program, estate, first, failures };
+    let then = until_told(&mut office, &stop, &succession).await;
     let within = loaded.load().value.drain;
-    end(&mut signals, &stop, within, lease).await;
-    Ok(())
+    match then {
+        Then::Ends => {
+            drop(succession);
+            end(&mut office.signals, &stop, within, lease).await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Then::IsSucceeded(heir) => give_way(heir, &mut office, (&stop, within), succession, (front, lease)).await,
+    }
+}
+
+/// Waits until nothing is missing but connections to take; then the predecessor takes none any more.
+async fn relieve(
+    predecessor: Option<Predecessor>,
+    ready: &Ready,
+    lasting: &Lasting,
+) -> Result<Option<Predecessor>, SuccessionError> {
+    let Some(mut predecessor) = predecessor else { return Ok(None) };
+    ready.all_but(LISTENING).await;
+    lasting.learn(predecessor.relieve().await?);
+    Ok(Some(predecessor))
 }
 
 /// What the admin ports show.
@@ -124,22 +187,25 @@ fn shown(
     (admin::routes(shown), health)
 }
 
-/// Starts everything that takes connections.
+/// Starts everything that takes connections. What is returned answers people and the pod's resolver, and ends when it is
+/// dropped; the data path ends by `stop`.
 fn begin(
     listeners: Listeners,
+    stub: Stub,
     (outbound, inbound): (&Arc<ArcSwap<Outbound>>, &Arc<ArcSwap<Inbound>>),
     stop: &Stop,
     (for_us, for_all): (Routes, Routes),
 ) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
     if let Some(explicit) = listeners.explicit {
-        tasks.spawn(Outbound::run_explicit(Arc::clone(outbound), explicit, stop.outbound.watch()));
+        tokio::spawn(Outbound::run_explicit(Arc::clone(outbound), explicit, stop.outbound.watch()));
     }
-    tasks.spawn(Outbound::run(Arc::clone(outbound), listeners.outbound, stop.outbound.watch()));
-    tasks.spawn(Inbound::run(Arc::clone(inbound), listeners.inbound, stop.inbound.watch()));
-    tasks.spawn(async { match admin::serve(listeners.admin, for_us, Audience::Loopback).await {} });
-    tasks.spawn(async { match admin::serve(listeners.health, for_all, Audience::Network).await {} });
-    tasks
+    tokio::spawn(Outbound::run(Arc::clone(outbound), listeners.outbound, stop.outbound.watch()));
+    tokio::spawn(Inbound::run(Arc::clone(inbound), listeners.inbound, stop.inbound.watch()));
+    let mut front = JoinSet::new();
+    front.spawn(stub.serve());
+    front.spawn(async { match admin::serve(listeners.admin, for_us, Audience::Loopback).await {} });
+    front.spawn(async { match admin::serve(listeners.health, for_all, Audience::Network).await {} });
+    front
 }
 
 /// Says where the sidecar listens, and what of its configuration may not be as it was meant.
@@ -170,19 +236,81 @@ async fn learn(inbound: Arc<Inbound>, rules: Task, ready: Arc<Notify>) {
     ready.notify_one();
 }
 
-/// Waits for the wish to stop; obeys the others meanwhile.
-async fn until_told(signals: &mut Signals, stop: &Stop, reload: &mut Reload) {
-    loop {
-        let wish = tokio::select! {
-            wish = signals.next() => wish,
-            () = stop.asked.notified() => Wish::Stop,
-            () = reload.next() => continue,
-        };
-        match wish {
-            Wish::Stop => return,
-            Wish::Reload => reload.all(),
+/// What it takes to be succeeded.
+struct Succession {
+    program: Program,
+    estate: Estate,
+    /// Leads to the sidecar that was there first, where that is another.
+    first: Option<OwnedFd>,
+    failures: Counter,
+}
+
+impl Succession {
+    /// A new program that is ready to take over; where it is not, all stays as it is.
+    async fn raise(&self) -> Option<Heir> {
+        match Heir::raise(&self.program, &self.estate, self.first.as_ref()).await {
+            Ok(heir) => Some(heir),
+            Err(error) => {
+                self.failures.increment();
+                tracing::error!("no new sidecar takes over, this one goes on: {error}");
+                None
+            }
         }
     }
+}
+
+/// Waits for the wish to stop, or for a successor; obeys the others meanwhile.
+async fn until_told(office: &mut Office, stop: &Stop, succession: &Succession) -> Then {
+    loop {
+        let wish = tokio::select! {
+            wish = office.signals.next() => wish,
+            () = stop.asked.notified() => Wish::Stop,
+            () = office.reload.next() => continue,
+            ended = office.children.next() => {
+                tracing::debug!(process = ended.pid.as_raw_nonzero(), code = ended.code, "a process has ended here");
+                continue;
+            }
+            () = office.upgrades.next() => {
+                tokio::select! {
+                    heir = succession.raise() => match heir {
+                        Some(heir) => return Then::IsSucceeded(heir),
+                        None => continue,
+                    },
+                    () = office.signals.stop() => Wish::Stop,
+                    () = stop.asked.notified() => Wish::Stop,
+                }
+            }
+        };
+        match wish {
+            Wish::Stop => return Then::Ends,
+            Wish::Reload => office.reload.all(),
+        }
+    }
+}
+
+/// Takes nothing new any more, lets the successor serve, and finishes what is under way.
+async fn give_way(
+    mut heir: Heir,
+    office: &mut Office,
+    (stop, within): (&Stop, Duration),
+    succession: Succession,
+    (mut front, lease): (JoinSet<()>, Option<lease::Handle>),
+) -> Result<ExitCode, ServeError> {
+    stop.ready.stop();
+    front.shutdown().await;
+    stop.inbound.begin();
+    stop.outbound.begin();
+    if let Some(lease) = lease {
+        lease.leave();
+    }
+    heir.serve(&office.reload.lasting().known()).await?;
+    let stays = succession.first.is_none();
+    tracing::info!(inbound = stop.inbound.open(), outbound = stop.outbound.open(), "a new sidecar has taken over");
+    drop(succession);
+    if stays && let Err(error) = children::adopt() {
+        tracing::warn!("what comes after the new sidecar will not be noticed: {error}");
+    }
+    Ok(succession::retire(heir, office, (&stop.inbound, &stop.outbound), within, stays).await)
 }
 
 /// Lets inbound connections finish, then outbound ones: the application calls others while it finishes its work. What

@@ -8,6 +8,7 @@ use funicular::ops::drain::Drained;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use crate::bed::*;
 
@@ -48,16 +49,28 @@ pub(crate) struct Process {
     pub(crate) child: Child,
     admin: SocketAddr,
     health: SocketAddr,
+    /// Where programs may ask for connections.
+    pub(crate) explicit: Option<SocketAddr>,
+    log: mpsc::UnboundedReceiver<serde_json::Value>,
 }
 
 impl Process {
     /// Starts one on free ports and waits until it says that it listens.
     pub(crate) async fn start(authority: &Authority, more: &str) -> Self {
+        Self::with_outbound(authority, more, "").await
+    }
+
+    /// The same, with a port where programs may ask for connections.
+    pub(crate) async fn start_explicit(authority: &Authority, more: &str) -> Self {
+        Self::with_outbound(authority, more, ", explicit: \"127.0.0.1:0\"").await
+    }
+
+    async fn with_outbound(authority: &Authority, more: &str, outbound: &str) -> Self {
         let config = authority.path("sidecar.yaml");
         let free = "127.0.0.1:0";
         let text = format!(
             "dns: {{ listen: \"{free}\", upstream: [\"127.0.0.1:9\"] }}\n\
-             outbound: {{ listen: \"{free}\" }}\n\
+             outbound: {{ listen: \"{free}\"{outbound} }}\n\
              admin: {{ listen: \"{free}\", metrics: \"{free}\" }}\n\
              log: {{ format: json }}\n{more}"
         );
@@ -71,20 +84,25 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = String::new();
-        let (admin, health) = within(async {
-            loop {
-                let Some(line) = lines.next_line().await.unwrap() else { panic!("it ended: {seen}") };
-                let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                if said["message"] == "listening" {
-                    return ["admin", "metrics"].map(|port| said[port].as_str().unwrap().parse().unwrap()).into();
-                }
-                seen.push_str(&line);
+        let (tell, mut log) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = tell.send(serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line)));
             }
-        })
-        .await;
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, admin, health }
+        });
+        let listening = next_that_says(&mut log, "listening").await;
+        let port = |name: &str| listening[name].as_str().map(|at| at.parse().unwrap());
+        let (admin, health, explicit) = (port("admin").unwrap(), port("metrics").unwrap(), port("explicit"));
+        Self { child, admin, health, explicit, log }
+    }
+
+    /// Waits until it logs a message that begins so.
+    pub(crate) async fn says(&mut self, message: &str) -> serde_json::Value {
+        next_that_says(&mut self.log, message).await
+    }
+
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
@@ -106,9 +124,22 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        let pid = rustix::process::Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
     }
+}
+
+async fn next_that_says(log: &mut mpsc::UnboundedReceiver<serde_json::Value>, message: &str) -> serde_json::Value {
+    let mut seen = Vec::new();
+    let line = within(async {
+        loop {
+            let Some(line) = log.recv().await else { panic!("it ended: {seen:?}") };
+            if line["message"].as_str().is_some_and(|said| said.starts_with(message)) {
+                return line;
+            }
+            seen.push(line);
+        }
+    });
+    line.await
 }
 
 #[tokio::test]

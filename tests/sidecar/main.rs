@@ -14,4 +14,5 @@ mod overheard;
 mod pair;
 mod reload;
 mod smuggling;
+mod succession;
 mod tunnel;

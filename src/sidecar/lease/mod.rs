@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::link::{Link, LinkError};
@@ -92,6 +93,7 @@ enum Here {
 /// The life of the lease, from outside.
 #[derive(Debug)]
 pub struct Handle {
+    task: AbortHandle,
     going: watch::Sender<Going>,
     here: watch::Receiver<Here>,
 }
@@ -101,6 +103,11 @@ impl Handle {
     pub async fn hand_over(&mut self, within: Duration) {
         self.going.send_replace(Going::HandsOver);
         let _ = timeout(within, self.here.wait_for(|here| *here != Here::Something)).await;
+    }
+
+    /// Leaves the lease to another run of this pod's sidecar, which takes it by registering.
+    pub fn leave(self) {
+        self.task.abort();
     }
 
     /// Gives the lease back: nothing is left here.
@@ -157,7 +164,7 @@ pub fn keep(
         here: tell,
         next: 0,
     };
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let mut going = keeper.going.clone();
         let comes = tokio::select! {
             () = ready.notified() => true,
@@ -170,7 +177,7 @@ pub fn keep(
             keeper.here.send_replace(Here::Returned);
         }
     });
-    Handle { going, here }
+    Handle { task: task.abort_handle(), going, here }
 }
 
 /// Why a conversation with one node ended.

@@ -111,6 +111,12 @@ impl Slices {
         Guard { slices: Arc::clone(self), address: destination }
     }
 
+    /// Waits until it is known what the pod has. Cancel safe.
+    pub async fn known(&self) {
+        // The sender lives as long as `self`, which is borrowed.
+        let _ = self.changed.subscribe().wait_for(|version| *version > 0).await;
+    }
+
     /// Waits until `destination` is another pod's. Cancel safe.
     pub async fn left(&self, destination: Ipv6Addr) {
         let mut changed = self.changed.subscribe();

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,14 @@ impl Stub {
     /// # Errors
     /// Whatever bind(2) refuses; for an unspecified address only when neither loopback address can be bound.
     pub fn bind(listen: SocketAddr, parts: Parts) -> io::Result<Self> {
-        let sockets = bind_free(listen)?;
+        Self::over(bind_free(listen)?, parts)
+    }
+
+    /// The same over sockets that were bound before: what [`Stub::sockets`] gave.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(in crate::sidecar) fn over(sockets: Vec<(UdpSocket, TcpListener)>, parts: Parts) -> io::Result<Self> {
         let ours: Vec<_> = sockets.iter().filter_map(|(udp, _)| udp.local_addr().ok()).collect();
         let addr = *ours.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let upstream =
@@ -94,6 +102,11 @@ impl Stub {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where questions arrive: over UDP and TCP, in turns.
+    pub(in crate::sidecar) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().flat_map(|(udp, tcp)| [udp.as_fd(), tcp.as_fd()])
     }
 
     /// Answers until the future is dropped.

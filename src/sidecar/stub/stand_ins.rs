@@ -122,6 +122,24 @@ impl StandIns {
         }
     }
 
+    /// Every name that has stand-ins, with the IPv4 one, from which the other follows.
+    #[must_use]
+    pub fn given(&self) -> Vec<(Name, Ipv4Addr)> {
+        self.table.read().by_name.iter().map(|(name, &ipv4)| (name.clone(), ipv4)).collect()
+    }
+
+    /// Gives names what they were given elsewhere; what is taken, or outside the pool, is left out.
+    pub fn give_again(&self, given: Vec<(Name, Ipv4Addr)>) {
+        let mut table = self.table.write();
+        for (name, ipv4) in given {
+            let free = !table.by_name.contains_key(&name) && !table.by_address.contains_key(&ipv4);
+            if free && self.ipv4.contains(&ipv4) && table.by_name.len() < MOST_STAND_INS {
+                table.by_name.insert(name.clone(), ipv4);
+                table.by_address.insert(ipv4, name);
+            }
+        }
+    }
+
     /// How many names have stand-ins.
     #[must_use]
     pub fn in_use(&self) -> usize {
@@ -176,6 +194,22 @@ mod tests {
         assert_eq!(before.assign(&name("ORDERS.shop.peak")).unwrap(), first);
         assert_eq!(before.in_use(), 1);
         assert_eq!(over("240.0.0.0/4").assign(&name("orders.shop.peak")).unwrap(), first);
+    }
+
+    #[test]
+    fn a_table_that_was_given_on_knows_every_name_by_the_same_address() {
+        let before = over("240.0.0.0/24");
+        let names: Vec<_> = (0..200).map(|n| name(&format!("n{n}.peak"))).collect();
+        let given: Vec<_> = names.iter().map(|name| before.assign(name).unwrap()).collect();
+        let after = over("240.0.0.0/24");
+        after.give_again(before.given());
+        after
+            .give_again(vec![(name("elsewhere.peak"), "241.0.0.1".parse().unwrap()), (name("taken.peak"), given[0].0)]);
+        assert_eq!(after.in_use(), 200);
+        for (name, given) in names.iter().zip(given) {
+            assert_eq!(after.name_of(given.0.into()).as_ref(), Some(name));
+            assert_eq!(after.assign(name).unwrap(), given);
+        }
     }
 
     #[test]
