@@ -187,8 +187,8 @@ fn shown(
     (admin::routes(shown), health)
 }
 
-/// Starts everything that takes connections. What is returned answers people and the pod's resolver, and ends when it is
-/// dropped; the data path ends by `stop`.
+/// Starts everything that takes connections. Dropped, it takes none any more; those under way go on until `stop` says
+/// otherwise.
 fn begin(
     listeners: Listeners,
     stub: Stub,
@@ -196,12 +196,12 @@ fn begin(
     stop: &Stop,
     (for_us, for_all): (Routes, Routes),
 ) -> JoinSet<()> {
-    if let Some(explicit) = listeners.explicit {
-        tokio::spawn(Outbound::run_explicit(Arc::clone(outbound), explicit, stop.outbound.watch()));
-    }
-    tokio::spawn(Outbound::run(Arc::clone(outbound), listeners.outbound, stop.outbound.watch()));
-    tokio::spawn(Inbound::run(Arc::clone(inbound), listeners.inbound, stop.inbound.watch()));
     let mut front = JoinSet::new();
+    if let Some(explicit) = listeners.explicit {
+        front.spawn(Outbound::run_explicit(Arc::clone(outbound), explicit, stop.outbound.watch()));
+    }
+    front.spawn(Outbound::run(Arc::clone(outbound), listeners.outbound, stop.outbound.watch()));
+    front.spawn(Inbound::run(Arc::clone(inbound), listeners.inbound, stop.inbound.watch()));
     front.spawn(stub.serve());
     front.spawn(async { match admin::serve(listeners.admin, for_us, Audience::Loopback).await {} });
     front.spawn(async { match admin::serve(listeners.health, for_all, Audience::Network).await {} });

@@ -51,7 +51,7 @@ use crate::net::tls::{ClientStream, Hello, ServerStream, ServerTls};
 use crate::net::tunnel::Tunnel;
 use crate::ops::access_log::Line;
 use crate::ops::clock;
-use crate::ops::drain::Watch;
+use crate::ops::drain::{Guard, Watch};
 use crate::ops::metrics::Direction;
 use crate::wire::proxy_header::ProxyHeader;
 
@@ -336,7 +336,8 @@ impl Inbound {
         let stop = async move { graceful.graceful().await };
         let first = settings.load_full();
         listener::accept(listener, Direction::Inbound, &first.report, &first.memory, stop, |tcp, client| {
-            tokio::spawn(settings.load_full().carry(tcp, client, watch.clone()));
+            let counted = (watch.clone(), watch.guard());
+            tokio::spawn(settings.load_full().carry(tcp, client, counted));
         })
         .await;
     }
@@ -352,10 +353,10 @@ impl Inbound {
     }
 
     /// Carries one connection to its end, and reports it.
-    async fn carry(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, mut watch: Watch) {
+    async fn carry(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, (mut watch, guard): (Watch, Guard)) {
         let mut reported = Reported {
             line: Line::open(Direction::Inbound, client),
-            _guard: watch.guard(),
+            _guard: guard,
             _open: self.report.opened(Direction::Inbound),
         };
         // Whatever becomes of it before it is carried, the caller is to see a failure, at once.

@@ -60,7 +60,7 @@ use crate::model::{Name, UnixSeconds};
 use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::ClientTls;
 use crate::ops::access_log::Line;
-use crate::ops::drain::Watch;
+use crate::ops::drain::{Guard, Watch};
 use crate::ops::metrics::Direction;
 use crate::ops::{clock, entropy};
 use crate::wire::explicit::Target;
@@ -247,14 +247,20 @@ impl Outbound {
         let stop = async move { forced.forced().await };
         let first = settings.load_full();
         listener::accept(listener, Direction::Outbound, &first.report, &first.memory, stop, |app, client| {
-            tokio::spawn(settings.load_full().carry(app, client, door, watch.clone()));
+            let counted = (watch.clone(), watch.guard());
+            tokio::spawn(settings.load_full().carry(app, client, door, counted));
         })
         .await;
     }
 
     /// Carries one connection to its end, and reports it.
-    async fn carry(self: Arc<Self>, mut app: TcpStream, client: SocketAddr, door: Door, mut watch: Watch) {
-        let _guard = watch.guard();
+    async fn carry(
+        self: Arc<Self>,
+        mut app: TcpStream,
+        client: SocketAddr,
+        door: Door,
+        (mut watch, _guard): (Watch, Guard),
+    ) {
         let _open = self.report.opened(Direction::Outbound);
         // Whatever becomes of it before it is carried, the application is to see a failure, at once.
         copy::reset_on_drop(&app);

@@ -62,13 +62,16 @@ impl Predecessor {
     /// When the other is gone.
     pub(in crate::sidecar) async fn part(mut self) -> Result<OwnedFd, SuccessionError> {
         let serving = Word::serving();
-        say(&mut self.ears, &serving).await?;
+        // The first before the predecessor: that one may end at once, and must not be taken for the last.
         if self.apart {
             let stream = std::os::unix::net::UnixStream::from(self.first.try_clone()?);
             stream.set_nonblocking(true)?;
             // Whoever was there first may be gone: then nobody needs to know.
             let _ = say(&mut UnixStream::from_std(stream)?, &serving).await;
         }
+        say(&mut self.ears, &serving).await?;
+        // Dropped, it would close the conversation for those who come after as well.
+        self.ears.forget();
         Ok(self.first)
     }
 }
