@@ -6,7 +6,8 @@ use std::net::TcpStream;
 
 use super::bed::{PATIENCE, Peak};
 use super::octets::{
-    ID, Reply, asked, asked_with, framed, header, name, opt, over_tcp, over_udp, over_udp_if_any, question, question_in, read_framed,
+    ID, Reply, asked, asked_with, framed, header, name, opt, over_tcp, over_udp, over_udp_if_any, question,
+    question_in, read_framed,
 };
 
 const A: u16 = 1;

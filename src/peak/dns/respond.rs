@@ -86,12 +86,7 @@ impl Seen {
 
     #[inline]
     fn see(&mut self, seed: Seed, request: &[u8]) {
-        self.query = Query::parse(request);
-        if let Ok(query) = self.query
-            && let Some(name) = request.get(HEADER..HEADER + query.name_octets).filter(|name| !name.is_empty())
-        {
-            self.key.set(seed, name);
-        }
+        self.query = Query::parse_with(request, |octets| self.key.read(seed, octets));
     }
 }
 
