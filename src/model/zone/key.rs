@@ -37,23 +37,27 @@ impl Key {
     }
 
     /// Takes the name whose uncompressed wire form these octets begin with; gives how many are its own. None, and the key is
-    /// no name's, when they begin with none.
+    /// the root's, when they begin with none.
     #[inline]
     pub fn read(&mut self, seed: Seed, octets: &[u8]) -> Option<usize> {
-        let name = self.split(octets)?;
-        fold(name, &mut self.octets);
         let mut hash = seed.0;
         self.hashes[0] = hash;
-        for (start, into) in self.starts[..self.labels].iter().rev().zip(&mut self.hashes[1..]) {
+        let Some((name, labels)) = self.split(octets) else {
+            (self.length, self.labels, self.octets[0]) = (1, 0, 0);
+            return None;
+        };
+        (self.length, self.labels) = (name.len(), labels);
+        fold(name, &mut self.octets);
+        for (start, into) in self.starts[..labels].iter().rev().zip(&mut self.hashes[1..]) {
             hash = hash_label(&self.octets, hash, *start);
             *into = hash;
         }
         Some(name.len())
     }
 
-    /// Finds where the labels begin.
+    /// The name that the octets begin with, and how many labels it has. Notes where they begin.
     #[inline]
-    fn split<'o>(&mut self, octets: &'o [u8]) -> Option<&'o [u8]> {
+    fn split<'o>(&mut self, octets: &'o [u8]) -> Option<(&'o [u8], usize)> {
         let (mut at, mut labels) = (0_usize, 0);
         loop {
             let length = usize::from(*octets.get(at)?);
@@ -68,8 +72,8 @@ impl Key {
             labels += 1;
             at += length + 1;
         }
-        (self.labels, self.length) = (labels, at + 1);
-        octets.get(..=at).filter(|name| name.len() <= 255)
+        let name = octets.get(..=at).filter(|name| name.len() <= 255)?;
+        Some((name, labels))
     }
 
     /// The number of labels, the root's not counted.
@@ -269,6 +273,18 @@ mod tests {
         key.set(Seed(7), "b.peak.".parse::<Name>().unwrap().wire());
         assert_eq!((key.labels(), key.octets()), (2, b"\x01b\x04peak\0".as_slice()));
         assert_eq!(key.hash(), fresh.hash());
+    }
+
+    #[test]
+    fn octets_that_begin_with_no_name_leave_the_key_of_the_root() {
+        let root = key(".");
+        let long = [&[63; 64][..]; 5].concat();
+        for octets in [&b""[..], b"\x04pea", b"\x01b\x04peak", b"\x04peak\xc0\x0c", b"\x40", &long] {
+            let mut key = key("a-rather-long-first-label.another.shop.peak.");
+            assert_eq!(key.read(Seed(7), octets), None, "{octets:?}");
+            assert_eq!((key.labels(), key.octets(), key.hash()), (0, root.octets(), root.hash()), "{octets:?}");
+        }
+        assert_eq!(Key::default().read(Seed(7), b"\x01b\x04peak\0\0\x01"), Some(8));
     }
 
     #[test]
