@@ -131,8 +131,8 @@ def instructions(name, questions):
 
 
 def instruction_table(names):
-    rows = [[name, *(f"{instructions(name, questions):,.0f}" for questions in ("hit", "mix"))] for name in names]
-    table("User instructions a query", ["server", "addresses", "mix"], rows)
+    rows = [[name, *(f"{instructions(name, questions):,.0f}" for questions in ("hit", "mix", "none"))] for name in names]
+    table("User instructions a query", ["server", "addresses", "mix", "NXDOMAIN"], rows)
 
 
 def large_table(names, options):
@@ -177,16 +177,25 @@ def update_times(server, count):
 
 def update_table(names, options):
     rows = []
-    for name in (name for name in names if name in UPDATED):
-        zone = f"{WORK}/updated-{name}.zone"
-        shutil.copy(f"{WORK}/small.zone", zone)
-        with Server(name, WORK, zone, pinned(SERVER_CPU), UPDATED) as server:
-            server.wait()
-            acknowledged, answered = update_times(server, options.updates)
-        worst = statistics.quantiles(answered, n=100)[98]
-        rows.append([name, *(f"{it:.2f}" for it in (statistics.median(acknowledged), statistics.median(answered), worst))])
-    columns = ["server", "update -> acknowledged ms", "update -> answer ms", "p99 ms"]
-    table(f"An update of one name among {options.names:,}, medians of {options.updates}", columns, rows)
+    for size in options.updated_names:
+        plain = f"{WORK}/to-update.zone"
+        write_zone(plain, size)
+        for name in (name for name in names if name in UPDATED):
+            zone = f"{WORK}/updated-{name}.zone"
+            shutil.copy(plain, zone)
+            with Server(name, WORK, zone, pinned(SERVER_CPU), UPDATED) as server:
+                server.wait()
+                acknowledged, answered = update_times(server, options.updates)
+            # The next zone has no history.
+            for kept in ("peak-state", "knot-db"):
+                shutil.rmtree(f"{WORK}/{kept}", ignore_errors=True)
+            for journal in glob.glob(f"{zone}.*"):
+                os.remove(journal)
+            worst = statistics.quantiles(answered, n=100)[98]
+            figures = (statistics.median(acknowledged), statistics.median(answered), worst)
+            rows.append([name, f"{size:,}", *(f"{it:.2f}" for it in figures)])
+    columns = ["server", "names in the zone", "update -> acknowledged ms", "update -> answer ms", "p99 ms"]
+    table(f"An update of one name, medians of {options.updates}", columns, rows)
 
 
 def arguments():
@@ -197,6 +206,8 @@ def arguments():
     parser.add_argument("--turns", type=int, default=7, help="of which medians are taken [%(default)s]")
     parser.add_argument("--names", type=int, default=40_000, help="in the zone, four addresses each [%(default)s]")
     parser.add_argument("--updates", type=int, default=300, help="one after another [%(default)s]")
+    sizes = {"type": int, "nargs": "+", "default": [1_000, 40_000, 1_000_000]}
+    parser.add_argument("--updated-names", help="in the zones that are updated, four addresses each", **sizes)
     parser.add_argument("--large", type=int, default=1_000_000, help="names in the large zone [%(default)s]")
     parser.add_argument("--large-addresses", type=int, nargs="+", default=[1, 4], help="of each of them [1 4]")
     return parser.parse_args()

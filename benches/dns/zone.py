@@ -49,11 +49,14 @@ def update(name, address):
 
 
 def write_questions(folder, names, count=50_000):
-    """`hit`: addresses of names that are there. `mix`: also services, texts and names that are not there."""
+    """`hit`: addresses of names that are there. `none`: of names that are not. `mix`: also services and texts."""
     dice = random.Random(1)
 
     def hit():
         return question(f"n{dice.randrange(names)}", "AAAA")
+
+    def none():
+        return question(f"x{dice.randrange(10**6)}", "AAAA")
 
     def mix():
         kind, sparse = dice.random(), dice.randrange(0, names, SPARSE)
@@ -63,9 +66,9 @@ def write_questions(folder, names, count=50_000):
             return question(f"_http._tcp.s{sparse}", "SRV")
         if kind < 0.90:
             return question(f"t{sparse}", "TXT")
-        return question(f"x{dice.randrange(10**6)}", "AAAA")
+        return none()
 
-    for name, make in (("hit", hit), ("mix", mix)):
+    for name, make in (("hit", hit), ("mix", mix), ("none", none)):
         with open(f"{folder}/{name}", "wb") as out:
             for _ in range(count):
                 out.write(make())

@@ -27,6 +27,10 @@ section! {
         zones: Vec<Zone>,
         /// The keys that sign updates, transfers and notices (TSIG, RFC 8945).
         keys: Vec<Key>,
+        /// A file with the secrets of cookies (RFC 7873), the same at all servers that answer at one address: one a line, of
+        /// 16 octets in hexadecimal. The first makes cookies, all are accepted. None: this server draws its own, and
+        /// another every day.
+        cookie_secrets: Option<PathBuf>,
         /// The folder in which changes of zones are kept: the registry, what was updated, and what was transferred from a
         /// primary. Required when a zone has `allow_update`; without it a secondary asks for its zones anew after each
         /// start, and the registry ends with the program.

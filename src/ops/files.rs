@@ -7,12 +7,15 @@
 
 use std::hash::{DefaultHasher, Hasher};
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long no event is waited for before the files are looked at anyway.
@@ -53,6 +56,20 @@ impl WatchedFiles {
             let changed = self.look();
             if !changed.is_empty() {
                 return changed;
+            }
+        }
+    }
+
+    /// Calls `read` each time that some of the files hold something else, and looks at once when `asked`; until `read`
+    /// says that nobody needs them any more.
+    pub async fn follow(mut self, asked: Arc<Notify>, mut read: impl FnMut() -> ControlFlow<()>) {
+        loop {
+            tokio::select! {
+                _ = self.changed() => {}
+                () = asked.notified() => if self.look().is_empty() { continue },
+            }
+            if read().is_break() {
+                return;
             }
         }
     }
@@ -153,6 +170,30 @@ mod tests {
         std::fs::write(&file, "one").unwrap();
 
         assert!(files.look().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_a_look_has_what_changed_read_at_once_and_what_did_not_change_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("later").join("key.pem");
+        let (asked, (told, mut reads)) = (Arc::new(Notify::new()), tokio::sync::mpsc::unbounded_channel());
+        let followed = watched(&file).follow(Arc::clone(&asked), move || match told.send(Instant::now()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        });
+        let (following, before) = (tokio::spawn(followed), Instant::now());
+
+        asked.notify_one();
+        tokio::task::yield_now().await;
+        std::fs::create_dir(folder.path().join("later")).unwrap();
+        std::fs::write(&file, "one").unwrap();
+        asked.notify_one();
+
+        assert_eq!(reads.recv().await, Some(before));
+        drop(reads);
+        std::fs::write(&file, "two").unwrap();
+        asked.notify_one();
+        following.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

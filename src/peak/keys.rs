@@ -6,31 +6,34 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::config::peak::{self, KeyAlgorithm};
 use crate::model::Name;
+use crate::ops::files::WatchedFiles;
 use crate::ops::metrics::{Counters, Registry, labels};
 use crate::wire::dns::tsig::{Algorithm, Key, Keys, TsigError};
 
-/// How often the files are looked at: they are few and short, and no notice of a change is as sure as reading them.
-const LOOK: Duration = Duration::from_secs(5);
-
 labels! {
-    /// How reading the keys again ended.
-    enum Outcome: "outcome" {
+    /// How reading secrets again ended.
+    pub(super) enum Outcome: "outcome" {
         /// The new secrets are used.
         Loaded = "loaded",
         /// Those from before are used.
         Faulty = "faulty",
     }
+}
+
+/// Counts how reading secrets again ended.
+pub(super) fn reloads(registry: &Registry) -> Counters<Outcome> {
+    registry.counters("funicular_dns_key_reloads_total", "Keys (TSIG) and secrets of cookies read again, by outcome.")
 }
 
 /// Why a key's file does not serve.
@@ -68,8 +71,8 @@ pub(super) enum KeyError {
 pub(super) struct Keyring {
     configured: Vec<peak::Key>,
     keys: ArcSwap<Keys>,
-    /// What the files held when they were read last.
-    texts: Mutex<Vec<String>>,
+    /// Has the files looked at.
+    asked: Arc<Notify>,
     reloads: Counters<Outcome>,
 }
 
@@ -80,15 +83,28 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// Reads all of them.
+    /// Reads all of them. Needs a tokio runtime to be entered. Gives what follows their files as well.
     ///
     /// # Errors
     /// The first that does not serve.
-    pub(super) fn open(configured: &[peak::Key], registry: &Registry) -> Result<Arc<Self>, KeyError> {
-        let texts = texts(configured)?;
-        let keys = ArcSwap::from_pointee(keys(configured, &texts)?);
-        let reloads = registry.counters("funicular_dns_key_reloads_total", "Keys (TSIG) read again, by outcome.");
-        Ok(Arc::new(Self { configured: configured.to_vec(), keys, texts: Mutex::new(texts), reloads }))
+    pub(super) fn open(
+        configured: &[peak::Key],
+        reloads: &Counters<Outcome>,
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + use<>), KeyError> {
+        // Looked at before they are read, so that no change falls between.
+        let files = WatchedFiles::new(configured.iter().map(|key| key.secret_file.clone()));
+        let keys = ArcSwap::from_pointee(keys(configured)?);
+        let (configured, asked) = (configured.to_vec(), Arc::default());
+        let keyring = Arc::new(Self { configured, keys, asked, reloads: reloads.clone() });
+        let (asked, weak) = (Arc::clone(&keyring.asked), Arc::downgrade(&keyring));
+        let following = files.follow(asked, move || match weak.upgrade() {
+            Some(keyring) => {
+                keyring.read_again();
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        });
+        Ok((keyring, following))
     }
 
     /// They, as they are now.
@@ -102,21 +118,15 @@ impl Keyring {
         known.then(|| NamedKey { keyring: Arc::clone(self), name: name.clone() })
     }
 
-    /// Reads the files again, if they hold something else than before.
+    /// Has the files read again, if they hold something else than before.
     pub(super) fn reload(&self) {
-        let mut held = self.texts.lock();
-        let outcome = texts(&self.configured).and_then(|texts| {
-            if *held == texts {
-                return Ok(false);
-            }
-            // Whether or not they serve, they are told of once.
-            *held = texts;
-            self.keys.store(Arc::new(keys(&self.configured, &held)?));
-            Ok(true)
-        });
-        match outcome {
-            Ok(false) => {}
-            Ok(true) => {
+        self.asked.notify_one();
+    }
+
+    fn read_again(&self) {
+        match keys(&self.configured) {
+            Ok(keys) => {
+                self.keys.store(Arc::new(keys));
                 self.reloads.increment(&Outcome::Loaded);
                 tracing::info!(keys = self.configured.len(), "keys read again");
             }
@@ -124,17 +134,6 @@ impl Keyring {
                 self.reloads.increment(&Outcome::Faulty);
                 tracing::error!(%error, "keys stay as they were");
             }
-        }
-    }
-}
-
-/// Reads the files again whenever they hold something else, until the keyring is gone.
-pub(super) async fn watch(keyring: Weak<Keyring>) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(keyring) = keyring.upgrade() else { return };
-        if tokio::task::spawn_blocking(move || keyring.reload()).await.is_err() {
-            return;
         }
     }
 }
@@ -151,10 +150,6 @@ impl NamedKey {
     pub(super) fn now(&self) -> Option<Arc<Key>> {
         self.keyring.now().find(&self.name).cloned()
     }
-}
-
-fn texts(configured: &[peak::Key]) -> Result<Vec<String>, KeyError> {
-    configured.iter().map(|key| read(&key.name, &key.secret_file)).collect()
 }
 
 fn read(name: &Name, file: &Path) -> Result<String, KeyError> {
@@ -176,16 +171,16 @@ pub(super) fn flag(text: &str) -> Result<Arc<Key>, String> {
     parsed(&name, algorithm, file, &text).map_err(|error| error.to_string())
 }
 
-fn keys(configured: &[peak::Key], texts: &[String]) -> Result<Keys, KeyError> {
-    let key = |(key, text): (&peak::Key, &String)| {
+fn keys(configured: &[peak::Key]) -> Result<Keys, KeyError> {
+    let key = |key: &peak::Key| {
         let algorithm = match key.algorithm {
             KeyAlgorithm::Sha256 => Algorithm::Sha256,
             KeyAlgorithm::Sha384 => Algorithm::Sha384,
             KeyAlgorithm::Sha512 => Algorithm::Sha512,
         };
-        parsed(&key.name, algorithm, &key.secret_file, text)
+        parsed(&key.name, algorithm, &key.secret_file, &read(&key.name, &key.secret_file)?)
     };
-    configured.iter().zip(texts).map(key).collect()
+    configured.iter().map(key).collect()
 }
 
 fn parsed(name: &Name, algorithm: Algorithm, file: &Path, text: &str) -> Result<Arc<Key>, KeyError> {
@@ -208,7 +203,7 @@ mod tests {
         std::fs::write(&file, secret).unwrap();
         let key =
             peak::Key { name: "k.peak.".parse().unwrap(), algorithm: KeyAlgorithm::Sha256, secret_file: file.clone() };
-        (Keyring::open(&[key], &Registry::new()).unwrap(), file)
+        (Keyring::open(&[key], &reloads(&Registry::new())).unwrap().0, file)
     }
 
     /// Whether what is signed with the one is accepted by the other.
@@ -218,20 +213,20 @@ mod tests {
         keys.receive(&message, NOW).is_ok()
     }
 
-    #[test]
-    fn a_secret_that_changed_counts_once_it_is_read_again_and_one_that_is_none_never_does() {
+    #[tokio::test]
+    async fn a_secret_that_changed_counts_once_it_is_read_again_and_one_that_is_none_never_does() {
         let folder = tempfile::tempdir().unwrap();
         let (keyring, file) = keyring(&folder, &STANDARD.encode([1; 32]));
         let key = keyring.named(&"K.peak.".parse().unwrap()).unwrap();
         let before = keyring.now();
         std::fs::write(&file, STANDARD.encode([2; 32])).unwrap();
         assert!(fits(&key, &before));
-        keyring.reload();
+        keyring.read_again();
         assert!(!fits(&key, &before) && fits(&key, &keyring.now()));
         for wrong in ["no base64", ""] {
             std::fs::write(&file, wrong).unwrap();
             let held = keyring.now();
-            keyring.reload();
+            keyring.read_again();
             assert!(fits(&key, &held) && fits(&key, &keyring.now()), "{wrong:?}");
         }
         assert_eq!(keyring.reloads.with(&Outcome::Loaded).value(), 1);
@@ -251,8 +246,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_key_that_is_not_configured_has_no_name_here() {
+    #[tokio::test]
+    async fn a_key_that_is_not_configured_has_no_name_here() {
         let folder = tempfile::tempdir().unwrap();
         let (keyring, _) = keyring(&folder, &STANDARD.encode([1; 32]));
         assert!(keyring.named(&"other.peak.".parse().unwrap()).is_none());

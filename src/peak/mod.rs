@@ -5,6 +5,7 @@
 
 mod api;
 mod cluster;
+mod cookies;
 mod desk;
 mod dns;
 mod exchange;
@@ -49,7 +50,8 @@ use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
 use crate::ops::{entropy, process};
 use cluster::{Around, Counter};
-use dns::{Gate, Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
+use cookies::Cookies;
+use dns::{Common, Gate, Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
 use ledger::Ledger;
 use peers::Peers;
 use store::Store;
@@ -212,7 +214,9 @@ async fn serve(
     let listening = ready.task("dns-listening");
     let reloads = zones::register(&metrics, &served);
     let (log, gate) = (QueryLog::default(), Gate::new());
-    let (peers, queue) = Peers::open(peak, &served, &metrics)?;
+    let secrets_read = keys::reloads(&metrics);
+    let (peers, queue) = Peers::open(peak, &served, &metrics, &secrets_read)?;
+    let cookies = Cookies::open(peak.cookie_secrets.as_deref(), &secrets_read)?;
     let around = Around {
         served: &served,
         ledger: Arc::clone(&peers.ledger),
@@ -222,7 +226,8 @@ async fn serve(
     };
     let store = cluster::open(peak, around, registry).await?;
     let carriers = (peers.desk.clone(), queue);
-    let server = Server::start(peak.listen, &served, limits(peak), &tallies, (&log, &gate), carriers)?;
+    let common = Common { log: &log, gate: &gate, cookies: &cookies.secrets };
+    let server = Server::start(peak.listen, &served, limits(peak), &tallies, common, carriers)?;
     let (ledger, keyring) = peers.start();
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
@@ -254,6 +259,7 @@ async fn serve(
         match wish {
             Wish::Reload => {
                 keyring.reload();
+                cookies.reload();
                 trust();
                 trust_pods();
                 reload(sources, &ledger, served.load().seed(), &reloads).await;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use super::notify;
 use super::secondary::Secondary;
 use crate::config::peak::{self, Peak};
 use crate::model::{Name, UnixSeconds};
-use crate::ops::metrics::Registry;
+use crate::ops::metrics::{Counters, Registry};
 
 /// Why Peak cannot talk with others.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +33,11 @@ pub(super) enum PeersError {
 }
 
 /// What talks with others.
-#[derive(Debug)]
 pub(super) struct Peers {
     pub(super) ledger: Arc<Ledger>,
     keyring: Arc<Keyring>,
+    /// Keeps the keyring to its files.
+    following: Pin<Box<dyn Future<Output = ()> + Send>>,
     pub(super) desk: Desk,
     secondaries: Vec<(Secondary, Option<UnixSeconds>)>,
     tells: Vec<(Name, Peer)>,
@@ -48,8 +50,13 @@ impl Peers {
     ///
     /// # Errors
     /// A key that cannot be read, or a zone's state.
-    pub(super) fn open(peak: &Peak, served: &Served, registry: &Registry) -> Result<(Self, Queue), PeersError> {
-        let keyring = Keyring::open(&peak.keys, registry)?;
+    pub(super) fn open(
+        peak: &Peak,
+        served: &Served,
+        registry: &Registry,
+        reloads: &Counters<keys::Outcome>,
+    ) -> Result<(Self, Queue), PeersError> {
+        let (keyring, following) = Keyring::open(&peak.keys, reloads)?;
         let counts = Counts::new(registry);
         let configured: Vec<(Name, Holding)> =
             peak.zones.iter().map(|zone| (zone.name.clone(), holding(zone))).collect();
@@ -74,12 +81,12 @@ impl Peers {
             counts: counts.clone(),
             transfers: peak.transfers,
         });
-        Ok((Self { ledger, keyring, desk, secondaries, tells, counts }, queue))
+        Ok((Self { ledger, keyring, following: Box::pin(following), desk, secondaries, tells, counts }, queue))
     }
 
     /// Starts the tasks; they end with the runtime. Gives what reloading needs.
     pub(super) fn start(self) -> (Arc<Ledger>, Arc<Keyring>) {
-        tokio::spawn(keys::watch(Arc::downgrade(&self.keyring)));
+        tokio::spawn(self.following);
         for (secondary, confirmed) in self.secondaries {
             tokio::spawn(secondary.run(confirmed));
         }

@@ -30,7 +30,7 @@ use super::quota::{Bounds, Quota};
 use super::report::Report;
 use super::resolve::{ResolveMetrics, Resolver, Settings};
 use super::secrets::{SecretFileError, Secrets};
-use super::stub::{BadPools, Parts, StandIns, Stub, StubMetrics};
+use super::stub::{BadPools, Computed, Parts, StandIns, Stub, StubMetrics};
 use super::succession::{self, Estate, Known};
 use crate::config::sidecar::{self, InboundService, Sidecar};
 use crate::config::slices::Lease;
@@ -96,7 +96,7 @@ pub(super) struct Lasting {
 pub(super) struct Material {
     pub(super) identity: Option<Identity>,
     pub(super) server: Option<ServerTls>,
-    pub(super) secrets: Arc<Secrets>,
+    pub(super) secrets: Arc<ArcSwap<Secrets>>,
 }
 
 /// Why a sidecar cannot start. One cause, one variant.
@@ -135,7 +135,7 @@ impl Material {
         Ok(Self {
             identity: config.identity.as_ref().map(|settings| identity(settings, report)).transpose()?.flatten(),
             server: config.tls.as_ref().map(material::server).transpose()?,
-            secrets: Arc::new(Secrets::from_files(&config.outbound.secrets)?),
+            secrets: Arc::new(ArcSwap::from_pointee(Secrets::from_files(&config.outbound.secrets)?)),
         })
     }
 }
@@ -155,7 +155,7 @@ impl Lasting {
             original: OriginalDst::of_the_kernel(),
             directory: Arc::clone(&self.directory),
             stand_ins: Arc::clone(&self.stand_ins),
-            secrets: Arc::clone(&material.secrets),
+            secrets: material.secrets.load_full(),
             identity: material.identity.clone(),
             tunnels: Arc::clone(&self.tunnels),
             http: Arc::clone(&self.http),
@@ -178,7 +178,7 @@ impl Lasting {
         Inbound {
             original: OriginalDst::of_the_kernel(),
             directory: Arc::clone(&self.own),
-            secrets: Arc::clone(&material.secrets),
+            secrets: material.secrets.load_full(),
             policy: policy(config.inbound.policy),
             services: config.inbound.services.iter().map(own_service).collect(),
             tls: material.server.clone(),
@@ -226,6 +226,9 @@ pub(super) fn assemble(
         stand_ins: Arc::clone(&stand_ins),
         upstream: upstream(&config.dns)?,
         client,
+        stale: config.dns.stale,
+        computed: (config.dns.answers == sidecar::Answers::Computed)
+            .then(|| Computed::new(Arc::clone(&material.secrets), config.outbound.mark)),
         metrics: StubMetrics::new(registry),
     };
     let mut sockets = Sockets { inherited, held: Estate::default() };

@@ -158,7 +158,7 @@ impl Parts {
         let part = "outbound.secrets";
         if before.outbound.secrets != *secrets || failed.contains(&part) || secrets.values().any(|path| changed(path)) {
             match Secrets::from_files(secrets) {
-                Ok(secrets) => self.material.secrets = Arc::new(secrets),
+                Ok(secrets) => self.material.secrets.store(Arc::new(secrets)),
                 Err(error) => note(part, &error),
             }
         }
@@ -208,6 +208,7 @@ fn waiting(before: &Sidecar, after: &Sidecar) -> impl Iterator<Item = &'static s
         ("dns.listen", before.dns.listen != after.dns.listen),
         ("dns.upstream", before.dns.upstream != after.dns.upstream),
         ("dns.peak", before.dns.peak != after.dns.peak),
+        ("dns.answers", before.dns.answers != after.dns.answers),
         ("dns.stale", before.dns.stale != after.dns.stale),
         ("dns.stand_ins", before.dns.stand_ins != after.dns.stand_ins),
         ("outbound.listen", before.outbound.listen != after.outbound.listen),

@@ -187,19 +187,35 @@ fn behind_name(octets: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// The reply over UDP; none when a question sent right behind is answered first.
+/// The reply over UDP.
 pub(crate) fn over_udp(server: SocketAddr, request: &[u8]) -> Option<Vec<u8>> {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(server).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket = asking(server);
+    socket.send(request).unwrap();
+    received(&socket)
+}
+
+/// The reply over UDP to what should have none: a question sent right behind it is answered first then.
+pub(crate) fn over_udp_if_any(server: SocketAddr, request: &[u8]) -> Option<Vec<u8>> {
+    let socket = asking(server);
     socket.send(request).unwrap();
     let mut marker = asked(super::bed::APEX, 6, 0);
     marker[..2].copy_from_slice(&MARKER.to_be_bytes());
     socket.send(&marker).unwrap();
+    received(&socket).filter(|reply| reply[..2] != MARKER.to_be_bytes())
+}
+
+fn asking(server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn received(socket: &UdpSocket) -> Option<Vec<u8>> {
     let mut reply = vec![0; 65_535];
-    let length = socket.recv(&mut reply).unwrap();
+    let length = socket.recv(&mut reply).ok()?;
     reply.truncate(length);
-    (reply[..2] != MARKER.to_be_bytes()).then_some(reply)
+    Some(reply)
 }
 
 /// The reply over TCP; none when the connection ends without one.

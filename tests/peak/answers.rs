@@ -1,8 +1,9 @@
 //! What is answered, over UDP and TCP, and what is put up with.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Instant;
 
 use funicular::model::Name;
 use funicular::wire::dns::{Edns, Message, Type, zonefile};
@@ -105,6 +106,52 @@ fn a_connection_too_many_is_closed_and_a_place_given_back_is_taken() {
     first.shutdown(Shutdown::Both).unwrap();
     // The server learns of the end when it learns of it.
     while !answered(&mut peak.tcp()) {}
+}
+
+#[test]
+fn connections_of_all_peers_together_are_limited() {
+    let peak = Peak::configured("listen: \"[::]:0\"\ntcp: { connections: 2 }\n");
+    let request = framed(&query("shop.peak.", Type::SOA).encode(512));
+    let answered = |stream: &mut TcpStream| stream.write_all(&request).is_ok() && read_framed(stream).is_some();
+    let [mut one, mut other, mut third] = ["127.0.0.1", "127.0.0.2", "::1"].map(|ip| {
+        let stream = TcpStream::connect((ip, peak.addr.port())).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    });
+    assert!(answered(&mut one) && answered(&mut other) && !answered(&mut third));
+    assert!(answered(&mut one), "those that are there are answered on");
+}
+
+#[test]
+fn who_takes_no_replies_is_let_go_of() {
+    let peak = Peak::configured_with(&large_zone(), "listen: 127.0.0.1:0\ntcp: { idle: 200ms }\n");
+    let mut stream = peak.tcp();
+    stream.write_all(&framed(&query("huge.shop.peak.", Type::AAAA).encode(512)).repeat(1_000)).unwrap();
+    // That the server has ended the connection shows in writing to it.
+    stream.set_nonblocking(true).unwrap();
+    let patient_until = Instant::now() + PATIENCE;
+    let is_open =
+        |written: io::Result<usize>| written.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true);
+    while is_open(stream.write(&[0])) {
+        assert!(Instant::now() < patient_until, "a connection that takes nothing stays open");
+        std::thread::yield_now();
+    }
+    assert!(has_soa(&peak.ask("shop.peak.", Type::SOA)));
+}
+
+#[test]
+fn answers_to_questions_that_came_together_leave_together() {
+    let peak = Peak::serving(SHOP);
+    let mut stream = peak.tcp();
+    let count = 20;
+    stream.write_all(&framed(&query("orders.shop.peak.", Type::AAAA).encode(512)).repeat(count)).unwrap();
+    (0..count).for_each(|_| assert!(read_framed(&mut stream).is_some()));
+    // Without delay, each write of the server is a segment of its own.
+    let local = format!("sport = :{}", stream.local_addr().unwrap().port());
+    let Some(told) = decoded("ss", &["-tinH", &local, "and", &format!("dport = :{}", peak.addr.port())]) else {
+        return;
+    };
+    assert!(told.split_whitespace().any(|word| word == "data_segs_in:1"), "{told}");
 }
 
 #[test]

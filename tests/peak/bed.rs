@@ -76,10 +76,19 @@ impl Peak {
         Self::configured_and(config, |_| {})
     }
 
-    /// The same, and reads of the log what comes before it listens.
+    /// The same with another zone.
+    pub(crate) fn configured_with(zone: &str, config: &str) -> Self {
+        Self::of(zone, config, |_| {})
+    }
+
+    /// Serves [`SHOP`], and reads of the log what comes before it listens.
     pub(crate) fn configured_and(config: &str, before: impl FnOnce(&mut BufReader<ChildStderr>)) -> Self {
+        Self::of(SHOP, config, before)
+    }
+
+    fn of(zone: &str, config: &str, before: impl FnOnce(&mut BufReader<ChildStderr>)) -> Self {
         let folder = Folder::new();
-        folder.write("shop.zone", SHOP);
+        folder.write("shop.zone", zone);
         let config = folder.write("peak.yaml", &format!("zones: [{{ name: shop.peak, file: shop.zone }}]\n{config}"));
         let mut command = command();
         command.arg("--config").arg(config);

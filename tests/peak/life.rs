@@ -166,6 +166,29 @@ fn a_flood_is_limited_and_who_shows_a_cookie_is_not() {
 }
 
 #[test]
+fn servers_with_one_file_of_secrets_take_each_other_s_cookies_and_follow_the_file() {
+    let folder = Folder::new();
+    let (old, new) = ("00112233445566778899aabbccddeeff\n", "ffeeddccbbaa99887766554433221100\n");
+    let file = folder.write("cookies", old);
+    let config = format!("listen: 127.0.0.1:0\ncookie_secrets: \"{}\"\n", file.display());
+    let mut peaks = [Peak::configured(&config), Peak::configured(&config)];
+    let given = |peak: &Peak, shown: &[u8]| {
+        let edns = Edns { options: vec![option(10, shown)], ..Edns::default() };
+        let reply = peak.udp(&with_edns("shop.peak.", edns).encode(512)).unwrap();
+        Message::parse(&reply).unwrap().edns.unwrap().options[0].data.clone()
+    };
+    // A cookie that is good comes back as it is.
+    let cookie = given(&peaks[0], b"12345678");
+    assert_eq!(given(&peaks[1], &cookie), cookie);
+    std::fs::write(&file, format!("{new}{old}")).unwrap();
+    for peak in &mut peaks {
+        wait_for(&mut peak.log, "secrets of cookies read again");
+    }
+    let renewed = given(&peaks[0], &cookie);
+    assert!(renewed != cookie && given(&peaks[1], &renewed) == renewed);
+}
+
+#[test]
 fn what_was_answered_is_counted() {
     let (peak, _, metrics) = administered();
     peak.ask("orders.shop.peak.", Type::AAAA);

@@ -5,4 +5,3 @@
 mod answers;
 mod bed;
 mod life;
-mod rfc8906;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use funicular::model::Name;
 use funicular::net::dns_client::{DnsClient, Transport};
 use funicular::ops::metrics::Registry;
-use funicular::sidecar::stub::{Parts, StandIns, Stub, StubMetrics};
+use funicular::sidecar::secrets::Secrets;
+use funicular::sidecar::stub::{Computed, Parts, StandIns, Stub, StubMetrics};
 use funicular::wire::dns::{Class, Edns, EdnsOption, Header, Message, Opcode, Question, Rcode, Record, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
@@ -27,6 +28,15 @@ struct Running {
 }
 
 fn run(main: &[&NameServer], upstream: &[&NameServer]) -> Running {
+    run_with(main, upstream, Duration::ZERO)
+}
+
+/// The same, with what upstream said given for so long past its time.
+fn run_with(main: &[&NameServer], upstream: &[&NameServer], stale: Duration) -> Running {
+    run_as(main, upstream, stale, None)
+}
+
+fn run_as(main: &[&NameServer], upstream: &[&NameServer], stale: Duration, computed: Option<Computed>) -> Running {
     let (resolver, registry) = resolver(main);
     let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
     let stand_ins = Arc::new(StandIns::new(pools.0, pools.1).unwrap());
@@ -35,6 +45,8 @@ fn run(main: &[&NameServer], upstream: &[&NameServer]) -> Running {
         stand_ins: stand_ins.clone(),
         upstream: upstream.iter().map(|server| server.addr).collect(),
         client: DnsClient::new(None, funicular::ops::entropy::draw),
+        stale,
+        computed,
         metrics: StubMetrics::new(&registry),
     };
     let stub = Stub::bind("127.0.0.1:0".parse().unwrap(), parts).unwrap();
@@ -360,8 +372,8 @@ async fn a_connection_carries_many_questions_and_goes_to_upstream_as_a_connectio
     let stub = run(&[&main], &[&upstream]);
     let mut stream = TcpStream::connect(stub.addr).await.unwrap();
     for id in 0..20 {
-        let host = if id % 2 == 0 { "orders.shop.peak" } else { "www.example" };
-        write_framed(&mut stream, &question(id, host, Type::A).encode(512)).await;
+        let host = if id % 2 == 0 { "orders.shop.peak".to_owned() } else { format!("n{id}.example") };
+        write_framed(&mut stream, &question(id, &host, Type::A).encode(512)).await;
     }
     stream.shutdown().await.unwrap();
     let mut ids = Vec::new();
@@ -435,6 +447,8 @@ async fn an_unspecified_address_means_both_loopback_addresses_on_one_port() {
         stand_ins: Arc::new(StandIns::new(pools.0, pools.1).unwrap()),
         upstream: Vec::new(),
         client: DnsClient::new(None, funicular::ops::entropy::draw),
+        stale: Duration::ZERO,
+        computed: None,
         metrics: StubMetrics::new(&registry),
     };
     let stub = Stub::bind("[::]:0".parse().unwrap(), parts).unwrap();
@@ -493,6 +507,118 @@ async fn a_connection_that_asks_nothing_is_closed() {
     pass(11).await;
     assert!(read_framed(&mut idle).await.is_none());
     assert!(read_framed(&mut slow).await.is_none());
+}
+
+/// Upstream servers that say these to everybody, asked by a stub that gives what was said for so long past its time.
+async fn told(stale: Duration, tell: impl Fn(&Message) -> Message + Send + Sync + 'static) -> (Running, NameServer) {
+    let (main, _cluster) = main_and_cluster().await;
+    let upstream =
+        NameServer::scripted("127.0.0.1:0", move |asked, transport| Some(encode(&tell(asked), asked, transport))).await;
+    (run_with(&[&main], &[&upstream], stale), upstream)
+}
+
+#[tokio::test]
+async fn what_upstream_said_is_given_again_while_it_holds_under_the_asker_s_id_and_in_its_spelling() {
+    let (stub, upstream) = told(Duration::ZERO, upstream_answer).await;
+    let ttl = |answer: &Message| answer.answers[0].ttl;
+    assert_eq!(ttl(&stub.ask("www.example", Type::A).await), 5);
+    pass(3).await;
+    let again = stub.ask("WWW.Example", Type::A).await;
+    assert_eq!((again.questions[0].name.to_string(), ttl(&again)), ("WWW.Example.".to_owned(), 2));
+    assert_eq!((upstream.questions(), counted(&stub.registry, "funicular_stub_kept_total")), (1, 1));
+    pass(3).await;
+    assert_eq!(ttl(&stub.ask("www.example", Type::A).await), 5);
+    assert_eq!(upstream.questions(), 2);
+}
+
+#[tokio::test]
+async fn who_asks_another_way_is_answered_for_itself() {
+    let (stub, upstream) = told(Duration::ZERO, upstream_answer).await;
+    let plain = question(77, "www.example", Type::A);
+    let mut checking_disabled = plain.clone();
+    checking_disabled.header.checking_disabled = true;
+    let with = |dnssec_ok| Message { edns: Some(Edns { dnssec_ok, ..Edns::default() }), ..plain.clone() };
+    let ways = [plain.clone(), checking_disabled, with(false), with(true)];
+    for (number, way) in ways.iter().chain(&ways).enumerate() {
+        stub.exchange(&way.encode(512)).await;
+        assert_eq!(upstream.questions(), (number + 1).min(ways.len()));
+    }
+}
+
+#[tokio::test]
+async fn search_domains_cost_one_question_each_however_often_they_are_tried() {
+    let (stub, upstream) = told(Duration::ZERO, |asked| {
+        let mut denied = asked.response(Rcode::NXDOMAIN);
+        // The SOA record's own TTL is longer than what it says of names that are not there.
+        denied.authorities = records("example", "@ 3600 SOA ns.example. admin.example. 1 3600 600 86400 30\n");
+        denied
+    })
+    .await;
+    let search = ["db.shop.svc.example", "db.svc.example", "db.example"];
+    let mut burst = JoinSet::new();
+    for id in 0..50_u16 {
+        for host in search {
+            let (socket, query) = (stub.socket().await, question(id, host, Type::AAAA).encode(512));
+            burst.spawn(async move {
+                socket.send(&query).await.unwrap();
+                Message::parse(&receive(&socket).await).unwrap().header.rcode
+            });
+        }
+    }
+    while let Some(rcode) = burst.join_next().await {
+        assert_eq!(rcode.unwrap(), Rcode::NXDOMAIN);
+    }
+    assert_eq!(upstream.questions(), search.len());
+    pass(29).await;
+    assert_eq!(stub.ask(search[0], Type::AAAA).await.authorities[0].ttl, 1);
+    pass(2).await;
+    stub.ask(search[0], Type::AAAA).await;
+    assert_eq!(upstream.questions(), search.len() + 1);
+}
+
+#[tokio::test]
+async fn what_was_said_last_goes_on_for_the_stated_time_while_upstream_is_gone() {
+    let (stub, upstream) = told(Duration::from_secs(600), upstream_answer).await;
+    stub.ask("www.example", Type::A).await;
+    upstream.rescript(|asked, transport| Some(encode(&asked.response(Rcode::SERVFAIL), asked, transport)));
+    pass(6).await;
+    let failing = stub.ask("www.example", Type::A).await;
+    assert_eq!((failing.header.rcode, failing.answers[0].ttl), (Rcode::NOERROR, 5));
+    drop(upstream);
+    tokio::task::yield_now().await;
+    pass(590).await;
+    assert_eq!(stub.ask("www.example", Type::A).await.answers.len(), 1);
+    assert_eq!(counted(&stub.registry, "funicular_stub_stale_total"), 2);
+    pass(20).await;
+    assert_eq!(stub.ask("www.example", Type::A).await.header.rcode, Rcode::SERVFAIL);
+}
+
+#[tokio::test]
+async fn where_addresses_are_computed_each_question_has_one_of_the_service_that_fits_its_rule() {
+    let text = format!(
+        "{SOA}local 300 APL 2:::1/128\n_ssa.local 300 TXT \"v=ssa1\"\n\
+        wide 300 APL 2:2001:db8:7::/64\n_ssa.wide 300 TXT \"v=ssa1 layout=random:64\"\n"
+    );
+    let main = NameServer::of_zone("127.0.0.1:0", "peak", &text).await;
+    let computed = Computed::new(Arc::new(arc_swap::ArcSwap::from_pointee(Secrets::default())), None);
+    let stub = run_as(&[&main], &[], Duration::ZERO, Some(computed));
+    let answer = stub.ask("Local.peak", Type::AAAA).await;
+    let [record] = &answer.answers[..] else { panic!("{answer:?}") };
+    assert_eq!((record.name.to_string(), address(record)), ("Local.peak.".to_owned(), Ipv6Addr::LOCALHOST.into()));
+    assert!((1..=5).contains(&record.ttl), "{}", record.ttl);
+    for rtype in [Type::A, Type::HTTPS, Type::SVCB] {
+        let none = stub.ask("local.peak", rtype).await;
+        assert_eq!((none.header.rcode, none.answers.len()), (Rcode::NOERROR, 0), "{rtype}");
+        assert_eq!(none.authorities[0].rtype, Type::SOA, "{rtype}");
+    }
+    // Whether anything leads to the documentation's addresses is the machine's business.
+    let wide = stub.ask("wide.peak", Type::AAAA).await;
+    let space: ipnet::Ipv6Net = "2001:db8:7::/64".parse().unwrap();
+    let is_inside = |record: &Record| matches!(address(record), IpAddr::V6(addr) if space.contains(&addr));
+    assert!(wide.answers.iter().all(is_inside));
+    let no_route = counted(&stub.registry, "funicular_stub_failures_total{reason=\"no-route\"}");
+    assert_eq!(no_route, u64::from(wide.answers.is_empty()));
+    assert_eq!(stub.stand_ins.in_use(), 0);
 }
 
 /// An independent reader of what we write.

@@ -9,8 +9,8 @@ use std::net::SocketAddrV4;
 
 use funicular::wire::dns::{Rcode, Type};
 use programs::{
-    KEY, SECRET, SHOP, Server, WRONG_SECRET, address, interface_address, is_installed, knotd, named, peak, peak_in,
-    said, tool, transferred, until, update,
+    GUEST, KEY, SECRET, SHOP, Server, WRONG_SECRET, address, interface_address, is_installed, knotd, named, peak,
+    peak_in, said, tool, transferred, until, update, update_with,
 };
 
 /// A zone from a file, that takes signed updates and goes to these secondaries.
@@ -122,6 +122,29 @@ fn only_the_right_key_changes_a_zone() {
     assert_eq!((peak.serial(), peak.txt("note.shop.peak.")), (Some(7), vec![]));
     assert!(update("nsupdate", &peak, Some(SECRET), &add("accepted")).0);
     assert_eq!((peak.serial(), peak.txt("note.shop.peak.")), (Some(8), vec!["accepted".to_owned()]));
+}
+
+#[test]
+fn nsupdate_and_knsupdate_sign_with_hmac_sha512_as_well() {
+    if !["nsupdate", "knsupdate"].into_iter().all(is_installed) {
+        return;
+    }
+    let own = tempfile::tempdir().unwrap();
+    for (file, text) in [("shop.zone", SHOP), ("key", SECRET), ("guest", SECRET)] {
+        std::fs::write(own.path().join(file), text).unwrap();
+    }
+    let zone = format!("  - name: shop.peak\n    file: shop.zone\n    allow_update: [{{ key: {GUEST} }}]\n");
+    let peak = peak_in(address(), &zone, own.path().to_owned(), None);
+    for (algorithm, done) in [("hmac-sha512", true), ("hmac-sha256", false)] {
+        for program in ["nsupdate", "knsupdate"] {
+            let key = Some(format!("{algorithm}:{GUEST}:{SECRET}"));
+            let (said_done, said) = update_with(program, &peak, key, &add(&format!("{program}-{algorithm}")));
+            assert_eq!(said_done, done, "{program} with {algorithm}: {said}");
+        }
+    }
+    let mut texts = peak.txt("note.shop.peak.");
+    texts.sort();
+    assert_eq!(texts, ["knsupdate-hmac-sha512", "nsupdate-hmac-sha512"]);
 }
 
 #[test]

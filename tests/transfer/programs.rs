@@ -277,7 +277,11 @@ pub(crate) fn said(output: &Output) -> String {
 /// Updates through `nsupdate` or `knsupdate`, signed with this secret where one is given; gives what the tool said, and
 /// whether it was content.
 pub(crate) fn update(program: &str, server: &Server, secret: Option<&str>, lines: &str) -> (bool, String) {
-    let key = secret.map(|secret| format!("hmac-sha256:{KEY}:{secret}"));
+    update_with(program, server, secret.map(|secret| format!("hmac-sha256:{KEY}:{secret}")), lines)
+}
+
+/// The same with any key, as the tools take it: `ALGORITHM:NAME:SECRET`.
+pub(crate) fn update_with(program: &str, server: &Server, key: Option<String>, lines: &str) -> (bool, String) {
     let mut arguments = vec!["-t", "10"];
     if let Some(key) = &key {
         arguments.extend(["-y", key]);

@@ -154,10 +154,23 @@ section! {
         upstream: Vec<NameServer>,
         /// Where services with structured addresses are looked up.
         peak: Peak,
-        /// How long past its TTL a service is used while none of its name servers can be asked; `0s`: not at all.
+        /// What programs get for a service's name. With `computed` they see addresses of the service itself, IPv6 alone: for
+        /// programs that speak UDP, or that must see where they connect to.
+        answers: Answers = "stand-in",
+        /// How long past its TTL an answer is used while none of its name servers can be asked; `0s`: not at all.
         stale: Duration = "1h",
         /// Addresses the stub hands out in place of a service's own.
         stand_ins: StandIns,
+    }
+}
+
+choice! {
+    /// What programs get for a service's name.
+    pub enum Answers, "stand-in or computed" {
+        /// An address that stands for the service, in this pod alone.
+        StandIn = "stand-in",
+        /// An address of the service, computed for each question.
+        Computed = "computed",
     }
 }
 

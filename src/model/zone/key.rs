@@ -29,34 +29,51 @@ impl Default for Key {
 }
 
 impl Key {
-    /// Takes `name`, the uncompressed wire form of a domain name as `model::Name` or a checked question holds it.
+    /// Takes `name`, the uncompressed wire form of a domain name as `model::Name` holds it.
     #[inline]
     pub fn set(&mut self, seed: Seed, name: &[u8]) {
-        debug_assert!(!name.is_empty() && name.len() <= 255, "a name has 1 to 255 octets");
-        self.length = name.len().min(255);
-        fold(name, &mut self.octets);
-        self.split();
+        let read = self.read(seed, name);
+        debug_assert!(read == Some(name.len()), "a name has 1 to 255 octets");
+    }
+
+    /// Takes the name whose uncompressed wire form these octets begin with; gives how many are its own. None, and the key is
+    /// the root's, when they begin with none.
+    #[inline]
+    pub fn read(&mut self, seed: Seed, octets: &[u8]) -> Option<usize> {
         let mut hash = seed.0;
         self.hashes[0] = hash;
-        for (start, into) in self.starts[..self.labels].iter().rev().zip(&mut self.hashes[1..]) {
+        let Some((name, labels)) = self.split(octets) else {
+            (self.length, self.labels, self.octets[0]) = (1, 0, 0);
+            return None;
+        };
+        (self.length, self.labels) = (name.len(), labels);
+        fold(name, &mut self.octets);
+        for (start, into) in self.starts[..labels].iter().rev().zip(&mut self.hashes[1..]) {
             hash = hash_label(&self.octets, hash, *start);
             *into = hash;
         }
+        Some(name.len())
     }
 
+    /// The name that the octets begin with, and how many labels it has. Notes where they begin.
     #[inline]
-    fn split(&mut self) {
-        let (mut at, mut labels) = (0_u8, 0);
-        while labels < 127 {
-            let length = self.octets[usize::from(at)];
+    fn split<'o>(&mut self, octets: &'o [u8]) -> Option<(&'o [u8], usize)> {
+        let (mut at, mut labels) = (0_usize, 0);
+        loop {
+            let length = usize::from(*octets.get(at)?);
             if length == 0 {
                 break;
             }
-            self.starts[labels] = at;
+            // A pointer, or a name that is too long.
+            if length > 63 || at > 253 {
+                return None;
+            }
+            *self.starts.get_mut(labels)? = at as u8;
             labels += 1;
-            at = at.wrapping_add(length + 1);
+            at += length + 1;
         }
-        self.labels = labels;
+        let name = octets.get(..=at).filter(|name| name.len() <= 255)?;
+        Some((name, labels))
     }
 
     /// The number of labels, the root's not counted.
@@ -99,22 +116,30 @@ impl Key {
 /// Copies the name in lower case (RFC 4343 §3). Length octets are below 64 and no letters, so they stay.
 #[inline]
 fn fold(name: &[u8], into: &mut [u8; ROOM]) {
-    // What is left behind whole blocks is folded in a block that begins earlier, some octets of it a second time.
-    if let Some(last) = name.last_chunk::<BLOCK>() {
-        for (into, block) in into.as_chunks_mut::<BLOCK>().0.iter_mut().zip(name.as_chunks::<BLOCK>().0) {
-            *into = folded(*block);
+    // What whole blocks leave over is folded in a block that ends with the name, some octets of it a second time.
+    if let (Some(first), Some(last)) = (name.first_chunk::<BLOCK>(), name.last_chunk::<BLOCK>()) {
+        into[..BLOCK].copy_from_slice(&folded(*first));
+        if name.len() > 2 * BLOCK {
+            for (into, block) in into.as_chunks_mut::<BLOCK>().0.iter_mut().zip(name.as_chunks::<BLOCK>().0) {
+                *into = folded(*block);
+            }
         }
-        let start = name.len() - BLOCK;
-        if let Some(into) = into.get_mut(start..).and_then(<[u8]>::first_chunk_mut::<BLOCK>) {
-            *into = folded(*last);
-        }
-    } else if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-        into[..8].copy_from_slice(&folded(*first));
-        into[name.len() - 8..name.len()].copy_from_slice(&folded(*last));
+        put(into, name.len() - BLOCK, folded(*last));
+    } else if let (Some(first), Some(last)) = (name.first_chunk::<WORD>(), name.last_chunk::<WORD>()) {
+        into[..WORD].copy_from_slice(&folded_word(*first));
+        put(into, name.len() - WORD, folded_word(*last));
     } else {
-        for (into, octet) in into.iter_mut().zip(name) {
-            *into = octet.to_ascii_lowercase();
-        }
+        let mut word = [0; WORD];
+        word[..name.len()].copy_from_slice(name);
+        into[..WORD].copy_from_slice(&folded_word(word));
+    }
+}
+
+/// Puts octets of a name at their place, which is in the room.
+#[inline]
+fn put<const N: usize>(into: &mut [u8; ROOM], at: usize, octets: [u8; N]) {
+    if let Some(into) = into.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<N>) {
+        *into = octets;
     }
 }
 
@@ -139,6 +164,8 @@ fn word(octets: &[u8; ROOM], at: usize) -> u64 {
 
 /// Octets that are folded and compared at once.
 const BLOCK: usize = 16;
+/// The same for names that are shorter than a block.
+const WORD: usize = 8;
 
 /// Whether two names in wire form are the same but for case. Length octets are below 64 and no letters.
 #[inline]
@@ -180,6 +207,18 @@ fn folded<const N: usize>(mut octets: [u8; N]) -> [u8; N] {
     octets
 }
 
+/// The same for a word: a register holds it, so sums that carry into no neighbour find the capitals.
+#[inline]
+const fn folded_word(octets: [u8; WORD]) -> [u8; WORD] {
+    const EACH: u64 = u64::from_le_bytes([1; WORD]);
+    const TOP: u64 = EACH << 7;
+    let word = u64::from_le_bytes(octets);
+    let low = word & !TOP;
+    let (from_a, past_z) = (low + EACH * (0x80 - b'A' as u64), low + EACH * (0x7f - b'Z' as u64));
+    let capitals = (from_a ^ past_z) & !word & TOP;
+    (word | capitals >> 2).to_le_bytes()
+}
+
 /// Multiplies into 128 bits and folds the halves: every bit of the result depends on every bit of the word.
 #[inline]
 const fn mix(word: u64) -> u64 {
@@ -214,7 +253,11 @@ mod tests {
     #[test]
     fn every_octet_folds_as_ascii_does() {
         for octet in 0..=255u8 {
-            assert_eq!(folded([octet; 8]), [octet.to_ascii_lowercase(); 8], "octet {octet}");
+            assert_eq!(folded([octet; BLOCK]), [octet.to_ascii_lowercase(); BLOCK], "octet {octet}");
+            for other in [0, b'@', b'Q', b'[', 0x7f, 0xff] {
+                let word = [octet, other, octet, octet, other, other, octet, octet];
+                assert_eq!(folded_word(word), word.map(|octet| octet.to_ascii_lowercase()), "{word:?}");
+            }
         }
         for length in 1..=255 {
             let (name, mut room) = (vec![b'Q'; length], [0; ROOM]);
@@ -230,6 +273,18 @@ mod tests {
         key.set(Seed(7), "b.peak.".parse::<Name>().unwrap().wire());
         assert_eq!((key.labels(), key.octets()), (2, b"\x01b\x04peak\0".as_slice()));
         assert_eq!(key.hash(), fresh.hash());
+    }
+
+    #[test]
+    fn octets_that_begin_with_no_name_leave_the_key_of_the_root() {
+        let root = key(".");
+        let long = [&[63; 64][..]; 5].concat();
+        for octets in [&b""[..], b"\x04pea", b"\x01b\x04peak", b"\x04peak\xc0\x0c", b"\x40", &long] {
+            let mut key = key("a-rather-long-first-label.another.shop.peak.");
+            assert_eq!(key.read(Seed(7), octets), None, "{octets:?}");
+            assert_eq!((key.labels(), key.octets(), key.hash()), (0, root.octets(), root.hash()), "{octets:?}");
+        }
+        assert_eq!(Key::default().read(Seed(7), b"\x01b\x04peak\0\0\x01"), Some(8));
     }
 
     #[test]

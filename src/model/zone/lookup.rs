@@ -105,6 +105,12 @@ impl Zone {
         node: Option<&'z Arc<Node>>,
         aliases: &mut Aliases<'z>,
     ) -> Answer<'z> {
+        // What nearly every question is for. Without a cut, a set of the type is the answer.
+        if self.cuts.is_empty()
+            && let Some(set) = node.and_then(|node| node.first_of(qtype))
+        {
+            return Answer { zone: self, end: End::Data(set), synthesized: false };
+        }
         let (end, synthesized) = match self.step(key, qtype, node) {
             Step::End(end, synthesized) => (end, synthesized),
             Step::Alias(alias) => self.follow(alias, qtype, aliases),

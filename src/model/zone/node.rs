@@ -95,12 +95,18 @@ impl Node {
         self.first.count() > 0
     }
 
+    /// The first RRset, if it is of that type.
+    #[inline]
+    pub(super) fn first_of(&self, rtype: u16) -> Option<&Rrset> {
+        (self.first.rtype() == rtype && self.has_records()).then_some(&self.first)
+    }
+
     /// The RRset of that type.
     #[must_use]
     #[inline]
     pub fn set(&self, rtype: u16) -> Option<&Rrset> {
-        if self.first.rtype() == rtype && self.has_records() {
-            return Some(&self.first);
+        if let Some(first) = self.first_of(rtype) {
+            return Some(first);
         }
         self.others.as_ref()?.0.iter().find(|set| set.rtype() == rtype).map(AsRef::as_ref)
     }

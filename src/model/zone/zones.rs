@@ -94,9 +94,11 @@ impl Zones {
         if self.few.is_empty() {
             return self.longest_of_many(key, labels);
         }
-        self.few.iter().filter(|zone| zone.apex_labels <= labels).find(|zone| {
-            let (hash, octets) = key.suffix(zone.apex_labels);
-            hash == zone.apex_hash && same_name(octets, zone.apex.wire())
+        self.few.iter().find(|zone| {
+            zone.apex_labels <= labels && {
+                let (hash, octets) = key.suffix(zone.apex_labels);
+                hash == zone.apex_hash && same_name(octets, zone.apex.wire())
+            }
         })
     }
 

@@ -36,7 +36,16 @@ impl<T: Clone> Region<T> {
 }
 
 impl<T> Region<T> {
+    /// The first of so many elements, all of which are there.
+    #[inline]
+    fn run(&self, first: usize, count: usize) -> *mut T {
+        assert!(count <= self.len && first <= self.len - count, "{count} from {first} on of {}", self.len);
+        // SAFETY: the element is inside the array, or right behind it when none is meant, as just checked.
+        unsafe { self.first.as_ptr().add(first) }
+    }
+
     /// The element, which is there.
+    #[inline]
     fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "index {index} of {}", self.len);
         // SAFETY: the index is inside the array that `first` begins, as just checked.
@@ -62,15 +71,19 @@ pub(crate) struct Batch {
     data: Region<u8>,
     peers: Region<sockaddr_storage>,
     controls: Region<Control>,
-    /// Where received datagrams go: one a slot, never changed.
-    into: Region<iovec>,
-    received: Region<mmsghdr>,
-    /// Where replies lie: one a reply.
-    from: Region<iovec>,
-    replies: Region<mmsghdr>,
+    /// Octets of a slot that may be received.
+    receive: usize,
+    /// Where received datagrams go, and where replies lie: one a slot.
+    vectors: Region<iovec>,
+    /// Of what was received, and then of the reply to it: one a slot.
+    headers: Region<mmsghdr>,
     received_count: usize,
-    reply_count: usize,
+    /// The slots that hold a reply, by bits.
+    replied: u64,
 }
+
+/// The most slots that a batch can have: the bits of [`Batch::replied`].
+const MOST_SLOTS: usize = 64;
 
 // SAFETY: a batch owns its arrays alone, and pointers into them stand only in those arrays.
 unsafe impl Send for Batch {}
@@ -81,49 +94,48 @@ impl Batch {
     /// # Panics
     /// When one of them is 0, or `receive` exceeds `room`.
     pub(crate) fn new(slots: usize, room: usize, receive: usize) -> Self {
-        assert!(slots > 0 && receive > 0 && receive <= room, "a batch has room for what it receives");
+        assert!((1..=MOST_SLOTS).contains(&slots), "a batch has 1 to {MOST_SLOTS} slots");
+        assert!(receive > 0 && receive <= room, "a batch has room for what it receives");
         // SAFETY: all of these are C structures of integers and pointers, for which zeros are a value.
         let (no_peer, no_iov, no_header) =
             unsafe { (mem::zeroed::<sockaddr_storage>(), mem::zeroed::<iovec>(), mem::zeroed::<mmsghdr>()) };
         let batch = Self {
             room,
             slots,
+            receive,
             data: Region::new(0, slots * room),
             peers: Region::new(no_peer, slots),
             controls: Region::new(Control([0; CONTROL]), slots),
-            into: Region::new(no_iov, slots),
-            received: Region::new(no_header, slots),
-            from: Region::new(no_iov, slots),
-            replies: Region::new(no_header, slots),
+            vectors: Region::new(no_iov, slots),
+            headers: Region::new(no_header, slots),
             received_count: 0,
-            reply_count: 0,
+            replied: 0,
         };
         for slot in 0..slots {
-            let into = iovec { iov_base: batch.data.at(slot * room).cast(), iov_len: receive };
             // SAFETY: `at` gives pointers to elements of live arrays that nobody else holds.
             unsafe {
-                *batch.into.at(slot) = into;
-                let header = &mut (*batch.received.at(slot)).msg_hdr;
+                (*batch.vectors.at(slot)).iov_base = batch.data.run(slot * room, room).cast();
+                let header = &mut (*batch.headers.at(slot)).msg_hdr;
                 header.msg_name = batch.peers.at(slot).cast();
-                header.msg_iov = batch.into.at(slot);
+                header.msg_iov = batch.vectors.at(slot);
                 header.msg_iovlen = 1;
                 header.msg_control = batch.controls.at(slot).cast();
-                let header = &mut (*batch.replies.at(slot)).msg_hdr;
-                header.msg_iov = batch.from.at(slot);
-                header.msg_iovlen = 1;
             }
             batch.reset(slot);
         }
         batch
     }
 
-    /// Makes a slot ready to be received into again: the kernel overwrote the lengths.
+    /// Makes a slot ready to be received into again: kernel and reply overwrote the lengths.
     fn reset(&self, slot: usize) {
-        // SAFETY: a pointer to an element of a live array that nobody else holds.
-        let header = unsafe { &mut (*self.received.at(slot)).msg_hdr };
-        header.msg_namelen = size_of::<sockaddr_storage>() as libc::socklen_t;
-        header.msg_controllen = CONTROL;
-        header.msg_flags = 0;
+        // SAFETY: pointers to elements of live arrays that nobody else holds.
+        unsafe {
+            (*self.vectors.at(slot)).iov_len = self.receive;
+            let header = &mut (*self.headers.at(slot)).msg_hdr;
+            header.msg_namelen = size_of::<sockaddr_storage>() as libc::socklen_t;
+            header.msg_controllen = CONTROL;
+            header.msg_flags = 0;
+        }
     }
 
     /// Waits for a datagram and takes what has come by then; gives how many. Replies not sent are forgotten.
@@ -134,13 +146,13 @@ impl Batch {
         for slot in 0..self.received_count {
             self.reset(slot);
         }
-        (self.received_count, self.reply_count) = (0, 0);
-        // SAFETY: `received` has `slots` headers, and every pointer in them leads to an array of this batch that is
+        (self.received_count, self.replied) = (0, 0);
+        // SAFETY: `headers` has `slots` headers, and every pointer in them leads to an array of this batch that is
         // at least as long as the header says. The time-out is none.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.received.at(0),
+                self.headers.at(0),
                 self.slots as u32,
                 libc::MSG_WAITFORONE as _,
                 std::ptr::null_mut(),
@@ -155,10 +167,9 @@ impl Batch {
     /// # Panics
     /// When there is no such slot.
     pub(crate) fn datagram(&mut self, slot: usize) -> (&mut [u8], usize) {
-        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let length = self.received_length(slot);
         // SAFETY: the slot's room lies inside `data`, which holds initialised octets, and `&mut self` keeps others out.
-        let room = unsafe { std::slice::from_raw_parts_mut(self.data.at(slot * self.room), self.room) };
+        let room = unsafe { std::slice::from_raw_parts_mut(self.data.run(slot * self.room, self.room), self.room) };
         (room, length)
     }
 
@@ -167,10 +178,9 @@ impl Batch {
     /// # Panics
     /// When there is no such slot.
     pub(crate) fn request(&self, slot: usize) -> &[u8] {
-        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let length = self.received_length(slot);
         // SAFETY: the octets lie inside `data`, are initialised, and nobody changes them while `self` is borrowed.
-        unsafe { std::slice::from_raw_parts(self.data.at(slot * self.room), length) }
+        unsafe { std::slice::from_raw_parts(self.data.run(slot * self.room, length), length) }
     }
 
     /// Whose datagram it is and where it was sent to, for replying to it later from another batch.
@@ -181,7 +191,7 @@ impl Batch {
         assert!(slot < self.received_count, "slot {slot} of {} received", self.received_count);
         // SAFETY: pointers to elements of live arrays, which hold plain values.
         unsafe {
-            let header = &(*self.received.at(slot)).msg_hdr;
+            let header = &(*self.headers.at(slot)).msg_hdr;
             Origin {
                 peer: *self.peers.at(slot),
                 peer_octets: header.msg_namelen,
@@ -198,14 +208,14 @@ impl Batch {
     /// When there are more than slots.
     pub(crate) fn adopt<'o>(&mut self, origins: impl ExactSizeIterator<Item = &'o Origin>) {
         assert!(origins.len() <= self.slots, "{} datagrams for {} slots", origins.len(), self.slots);
-        (self.received_count, self.reply_count) = (origins.len(), 0);
+        (self.received_count, self.replied) = (origins.len(), 0);
         for (slot, origin) in origins.enumerate() {
             // SAFETY: pointers to elements of live arrays that nobody else holds; the lengths are those that the
             // kernel gave for these octets, and no longer than the elements.
             unsafe {
                 *self.peers.at(slot) = origin.peer;
                 *self.controls.at(slot) = origin.control;
-                let header = &mut (*self.received.at(slot)).msg_hdr;
+                let header = &mut (*self.headers.at(slot)).msg_hdr;
                 header.msg_namelen = origin.peer_octets;
                 header.msg_controllen = origin.control_octets;
             }
@@ -214,7 +224,7 @@ impl Batch {
 
     fn received_length(&self, slot: usize) -> usize {
         // SAFETY: a pointer to an element of a live array; the kernel has written it, or it is zero.
-        let length = unsafe { (*self.received.at(slot)).msg_len };
+        let length = unsafe { (*self.headers.at(slot)).msg_len };
         (length as usize).min(self.room)
     }
 
@@ -241,45 +251,48 @@ impl Batch {
         }
     }
 
-    /// The first `length` octets of the slot's room are a reply to its datagram's sender, from the address it sent to.
+    /// The first `length` octets of the slot's room are a reply to its datagram's sender, from the address it sent to. What
+    /// was received is forgotten.
     ///
     /// # Panics
-    /// When the slot was not received, or is answered more than once in a batch of full length.
+    /// When the slot was not received, or has less room.
     pub(crate) fn reply(&mut self, slot: usize, length: usize) {
         assert!(slot < self.received_count && length <= self.room, "a reply fits in a received slot");
         // SAFETY: pointers to elements of live arrays that nobody else holds; the control octets were written by the
         // kernel up to `msg_controllen`.
         unsafe {
-            let asked = &(*self.received.at(slot)).msg_hdr;
-            *self.from.at(self.reply_count) =
-                iovec { iov_base: self.data.at(slot * self.room).cast(), iov_len: length };
-            let header = &mut (*self.replies.at(self.reply_count)).msg_hdr;
-            header.msg_name = asked.msg_name;
-            header.msg_namelen = asked.msg_namelen;
-            header.msg_control = asked.msg_control;
-            header.msg_controllen = if asked.msg_controllen == 0 { 0 } else { answer_from(asked) };
+            (*self.vectors.at(slot)).iov_len = length;
+            let header = &mut (*self.headers.at(slot)).msg_hdr;
+            if header.msg_controllen > 0 {
+                header.msg_controllen = answer_from(header);
+            }
         }
-        self.reply_count += 1;
+        self.replied |= 1 << slot;
     }
 
     /// Sends all replies; gives how many the kernel did not take.
     pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
-        let (mut next, mut failed) = (0, 0);
-        while next < self.reply_count {
-            let left = (self.reply_count - next) as u32;
-            // SAFETY: `replies` has `reply_count` headers written by `reply`, whose pointers lead into this batch.
-            let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.replies.at(next), left, 0) };
-            match usize::try_from(sent) {
-                Ok(sent) if sent > 0 => next += sent,
-                _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+        let mut failed = 0;
+        while self.replied != 0 {
+            // Nearly always all slots: those that stand behind one another leave together.
+            let first = self.replied.trailing_zeros();
+            let count = (self.replied >> first).trailing_ones();
+            // SAFETY: these headers are inside the array, were made ready by `reply`, and their pointers lead into this
+            // batch.
+            let sent = unsafe {
+                libc::sendmmsg(socket.as_raw_fd(), self.headers.run(first as usize, count as usize), count, 0)
+            };
+            let done = match u32::try_from(sent) {
+                Ok(sent) if sent > 0 => sent.min(count),
+                _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => continue,
                 // The first one failed: a peer that cannot be reached must not hold up the others.
                 _ => {
-                    next += 1;
                     failed += 1;
+                    1
                 }
-            }
+            };
+            self.replied &= u64::MAX.checked_shl(first + done).unwrap_or(0);
         }
-        self.reply_count = 0;
         failed
     }
 }

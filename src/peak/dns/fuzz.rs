@@ -4,6 +4,9 @@
 //! in every run. What must hold of a reply is stated by who fuzzes (`tests/fuzz`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::gate::Gate;
 use super::rate::{RateLimiter, RateLimits};
@@ -13,7 +16,7 @@ use crate::model::UnixSeconds;
 use crate::model::zone::{Zone, Zones};
 use crate::peak::update;
 use crate::wire::dns::Message;
-use crate::wire::dns::cookie::CookieSecret;
+use crate::wire::dns::cookie::{CookieSecret, CookieSecrets};
 
 /// What a request came by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,7 +59,7 @@ impl Desk {
     #[must_use]
     pub fn new(zones: Zones, transport: Transport) -> Self {
         let shared = Shared {
-            cookies: CookieSecret::new([7; 16]),
+            cookies: Arc::new(ArcSwap::from_pointee(CookieSecrets::new(CookieSecret::new([7; 16]), []))),
             udp_limit: UDP_LIMIT,
             log: QueryLog::default(),
             gate: Gate::new(),

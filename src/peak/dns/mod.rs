@@ -18,6 +18,6 @@ mod udp;
 pub(super) use gate::Gate;
 pub(super) use rate::RateLimits;
 pub(super) use respond::QueryLog;
-pub(super) use server::{Limits, Served, Server};
+pub(super) use server::{Common, Limits, Served, Server};
 pub(super) use tally::Tallies;
 pub(super) use tcp::TcpLimits;

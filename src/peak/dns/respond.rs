@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use arc_swap::{ArcSwap, Cache};
+
 use super::gate::Gate;
 use super::rate::{Kind, RateLimiter, Ruling};
 use super::tally::{Counted, Proto, Tally};
@@ -15,7 +17,7 @@ use crate::model::UnixSeconds;
 use crate::model::zone::{ABREAST, Aliases, Answer, End, Found, Key, Seed, Zones};
 use crate::net::udp_batch::Batch;
 use crate::wire::dns::answer::{Reply, ReplyEdns, refuse};
-use crate::wire::dns::cookie::{COOKIE, CookieSecret};
+use crate::wire::dns::cookie::{COOKIE, CookieSecrets};
 use crate::wire::dns::query::{HEADER, LEAST_SIZE, Query, QueryEdns, QueryError};
 use crate::wire::dns::{Class, Opcode, Rcode, Type};
 
@@ -28,7 +30,7 @@ pub(super) struct Responder {
     seen: Scratch,
     /// Where answers begin in their sets: the state of a generator that need only be even.
     turns: u64,
-    cookies: CookieSecret,
+    cookies: Cache<Arc<ArcSwap<CookieSecrets>>, Arc<CookieSecrets>>,
     /// The largest reply over UDP, in octets, whatever is asked for.
     udp_limit: u16,
     /// None over TCP, and where nothing is limited.
@@ -44,7 +46,7 @@ pub(super) struct Responder {
 /// What all responders of a server have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    pub(super) cookies: CookieSecret,
+    pub(super) cookies: Arc<ArcSwap<CookieSecrets>>,
     /// The largest reply over UDP, in octets, whatever is asked for.
     pub(super) udp_limit: u16,
     pub(super) log: QueryLog,
@@ -84,12 +86,7 @@ impl Seen {
 
     #[inline]
     fn see(&mut self, seed: Seed, request: &[u8]) {
-        self.query = Query::parse(request);
-        if let Ok(query) = self.query
-            && let Some(name) = request.get(HEADER..HEADER + query.name_octets).filter(|name| !name.is_empty())
-        {
-            self.key.set(seed, name);
-        }
+        self.query = Query::parse_with(request, |octets| self.key.read(seed, octets));
     }
 }
 
@@ -126,7 +123,7 @@ impl Responder {
         Self {
             seen: Scratch((0..ABREAST).map(|_| Seen::new()).collect()),
             turns,
-            cookies: shared.cookies.clone(),
+            cookies: Cache::new(Arc::clone(&shared.cookies)),
             udp_limit: shared.udp_limit,
             rate,
             log: shared.log.clone(),
@@ -261,10 +258,10 @@ impl Responder {
 
     /// What the reply's OPT says: there is one exactly when the question has one (RFC 6891 §6.1.1).
     /// Also whether the asker has shown a cookie of this server.
-    fn edns(&self, asked: &QueryEdns, asker: Asker) -> (ReplyEdns, bool) {
+    fn edns(&mut self, asked: &QueryEdns, asker: Asker) -> (ReplyEdns, bool) {
         let mut edns = ReplyEdns { size: self.udp_limit, dnssec_ok: asked.dnssec_ok, cookie: None };
         let Some(shown) = asked.cookie else { return (edns, false) };
-        let (server, genuine) = self.cookies.answer(&shown, asker.peer, asker.now);
+        let (server, genuine) = self.cookies.load().answer(&shown, asker.peer, asker.now);
         let mut cookie = [0; COOKIE];
         cookie[..8].copy_from_slice(&shown.client);
         cookie[8..].copy_from_slice(&server);
@@ -364,6 +361,7 @@ mod tests {
     use super::super::tally::Tallies;
     use super::*;
     use crate::model::zone::{Entry, Zone};
+    use crate::wire::dns::cookie::CookieSecret;
     use crate::wire::dns::{Edns, EdnsOption, Message, zonefile};
 
     const ZONE: &str = "$TTL 60\n@ SOA ns1 a 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n*.w TXT w\nc CNAME x.w\ncut NS ns1.cut\n\
@@ -386,7 +384,7 @@ mod tests {
 
     fn responder(proto: Proto, rate: Option<RateLimiter>) -> Responder {
         let shared = Shared {
-            cookies: CookieSecret::new([5; 16]),
+            cookies: Arc::new(ArcSwap::from_pointee(CookieSecrets::new(CookieSecret::new([5; 16]), []))),
             udp_limit: 1232,
             log: QueryLog::default(),
             gate: Gate::new(),

@@ -23,7 +23,7 @@ use crate::net::udp_batch::{self, Shared};
 use crate::ops::metrics::{Kind, Registry};
 use crate::ops::{clock, entropy};
 use crate::peak::desk::{self, Desk as Apart, Queue};
-use crate::wire::dns::cookie::CookieSecret;
+use crate::wire::dns::cookie::CookieSecrets;
 
 /// How often a free UDP port whose TCP port is taken is given back for another.
 const PORT_ATTEMPTS: usize = 16;
@@ -72,6 +72,15 @@ fn hint(cause: &io::Error) -> &'static str {
 /// What is served: the zones now, replaceable at any time.
 pub(crate) type Served = Arc<ArcSwap<Zones>>;
 
+/// What the workers share with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common<'a> {
+    pub(crate) log: &'a QueryLog,
+    pub(crate) gate: &'a Gate,
+    /// The secrets of cookies now, replaceable at any time.
+    pub(crate) cookies: &'a Arc<ArcSwap<CookieSecrets>>,
+}
+
 /// A running server. Stop it with [`Server::stop`].
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -95,12 +104,13 @@ impl Server {
         zones: &Served,
         limits: Limits,
         tallies: &Tallies,
-        (log, gate): (&QueryLog, &Gate),
+        shared: Common<'_>,
         (apart, queue): (Apart, Queue),
     ) -> Result<Self, ServerError> {
         let (sockets, listener) = listen_on(addr, limits.workers)?;
-        let cookies = CookieSecret::new(entropy::draw().to_ne_bytes());
-        let shared = respond::Shared { cookies, udp_limit: limits.udp_size, log: log.clone(), gate: gate.clone() };
+        let Common { log, gate, cookies } = shared;
+        let (cookies, log, gate) = (Arc::clone(cookies), log.clone(), gate.clone());
+        let shared = respond::Shared { cookies, udp_limit: limits.udp_size, log, gate };
         let mut server = Self {
             addr: sockets[0].local_addr(),
             stopped: Arc::default(),

@@ -127,8 +127,8 @@ pub(super) struct Tally {
     /// The zones met so far, by [`Zone::id`]: a worker serves few.
     zones: Vec<(u64, Arc<ZoneCells>)>,
     none: Arc<ZoneCells>,
-    /// Which of `zones` the last request was for.
-    last: usize,
+    /// The zone that the last request was for, which is likely to be the next one's.
+    last: Option<(u64, Arc<ZoneCells>)>,
 }
 
 /// What is counted about one reply.
@@ -146,11 +146,8 @@ impl Tally {
     /// Counts a request that was answered.
     #[inline]
     pub(super) fn answered(&mut self, counted: &Counted<'_>) {
-        if let Some(zone) = counted.zone {
-            self.find(zone);
-        }
         let zone = match counted.zone {
-            Some(_) => &self.zones[self.last].1,
+            Some(zone) => self.find(zone),
             None => &self.none,
         };
         zone.requests[usize::from(counted.ipv6)][type_index(counted.qtype)].add(1);
@@ -160,21 +157,25 @@ impl Tally {
         self.cells.response_bytes.add(bytes_range(response), 1, response as u64);
     }
 
-    /// Makes `last` the zone's index.
+    /// The zone's cells.
     #[inline]
-    fn find(&mut self, zone: &Zone) {
-        let id = zone.id();
-        if self.zones.get(self.last).is_none_or(|(held, _)| *held != id) {
-            self.last = self.zones.iter().position(|(held, _)| *held == id).unwrap_or_else(|| self.meet(zone));
+    fn find(&mut self, zone: &Zone) -> &ZoneCells {
+        if self.last.as_ref().is_none_or(|(held, _)| *held != zone.id()) {
+            self.look_for(zone);
         }
+        self.last.as_ref().map_or(&self.none, |(_, cells)| cells)
     }
 
     #[cold]
-    fn meet(&mut self, zone: &Zone) -> usize {
-        let cells = Arc::new(ZoneCells::new(zone.apex().to_lowercase().to_string()));
-        self.cells.zones.lock().push(Arc::clone(&cells));
-        self.zones.push((zone.id(), cells));
-        self.zones.len() - 1
+    fn look_for(&mut self, zone: &Zone) {
+        let id = zone.id();
+        let held = self.zones.iter().find(|(held, _)| *held == id).cloned();
+        self.last = held.or_else(|| {
+            let cells = Arc::new(ZoneCells::new(zone.apex().to_lowercase().to_string()));
+            self.cells.zones.lock().push(Arc::clone(&cells));
+            self.zones.push((id, Arc::clone(&cells)));
+            Some((id, cells))
+        });
     }
 
     /// Counts a request that gets no reply.
@@ -276,7 +277,7 @@ impl Tallies {
             unsent: Cell::default(),
         });
         self.0.lock().push(Arc::clone(&cells));
-        Tally { cells, zones: Vec::new(), none, last: 0 }
+        Tally { cells, zones: Vec::new(), none, last: None }
     }
 
     /// Registers the families; `server` is the label's text, such as `dns://:53`.

@@ -22,7 +22,7 @@ pub mod pick;
 mod reach;
 pub mod recognise;
 pub mod retries;
-mod source;
+pub(in crate::sidecar) mod source;
 pub mod transport;
 
 use std::collections::BTreeSet;

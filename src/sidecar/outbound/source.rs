@@ -34,7 +34,7 @@ impl Sources {
     ///
     /// # Errors
     /// [`NoRoute`].
-    pub(super) fn toward(&self, address: Ipv6Addr, mark: Option<u32>) -> Result<Ipv6Addr, NoRoute> {
+    pub(in crate::sidecar) fn toward(&self, address: Ipv6Addr, mark: Option<u32>) -> Result<Ipv6Addr, NoRoute> {
         let now = Instant::now();
         let fresh = |since: Instant| now.saturating_duration_since(since) < BELIEVED;
         if let Some(&(source, since)) = self.0.lock().get(&address)

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Cache<K, V> {
+pub(in crate::sidecar) struct Cache<K, V> {
     most: usize,
     entries: HashMap<K, Entry<V>>,
     /// The keys in the order in which their entries end; the number tells apart those that end together.
@@ -26,18 +26,18 @@ struct Entry<V> {
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// An empty cache of at most `most` entries, at least one.
-    pub(super) fn new(most: usize) -> Self {
+    pub(in crate::sidecar) fn new(most: usize) -> Self {
         Self { most: most.max(1), entries: HashMap::new(), ends: BTreeMap::new(), next_number: 0 }
     }
 
     /// What is kept under `key`, unless its end has come. An entry is dead *at* its end (a TTL of 0 is never kept).
-    pub(super) fn get(&self, key: &K, now: Instant) -> Option<&V> {
+    pub(in crate::sidecar) fn get(&self, key: &K, now: Instant) -> Option<&V> {
         let entry = self.entries.get(key)?;
         (now < entry.end.0).then_some(&entry.value)
     }
 
     /// Keeps `value` until `end`, in place of what was there; not at all when `end` has come.
-    pub(super) fn insert(&mut self, key: K, value: V, end: Instant, now: Instant) {
+    pub(in crate::sidecar) fn insert(&mut self, key: K, value: V, end: Instant, now: Instant) {
         self.remove(&key);
         if end <= now {
             return;
@@ -53,7 +53,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     }
 
     /// Forgets what is kept under `key`.
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(in crate::sidecar) fn remove(&mut self, key: &K) {
         if let Some(entry) = self.entries.remove(key) {
             self.ends.remove(&entry.end);
         }

@@ -14,7 +14,7 @@ type Landing<V> = watch::Receiver<Option<V>>;
 
 /// The flights under way.
 #[derive(Debug)]
-pub(super) struct Flights<K, V> {
+pub(in crate::sidecar) struct Flights<K, V> {
     most: usize,
     under_way: Mutex<HashMap<K, Landing<V>>>,
 }
@@ -25,14 +25,14 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// No flights yet, and never more than `most` at once.
-    pub(super) fn new(most: usize) -> Self {
+    pub(in crate::sidecar) fn new(most: usize) -> Self {
         Self { most, under_way: Mutex::default() }
     }
 
     /// The value that the flight for `key` brings; `work` is started when there is none.
     ///
     /// None when as many flights as allowed are under way, or the work died.
-    pub(super) async fn join<F>(self: &Arc<Self>, key: K, work: impl FnOnce() -> F) -> Option<V>
+    pub(in crate::sidecar) async fn join<F>(self: &Arc<Self>, key: K, work: impl FnOnce() -> F) -> Option<V>
     where
         F: Future<Output = V> + Send + 'static,
     {

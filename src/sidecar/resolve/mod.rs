@@ -17,10 +17,10 @@
 //! Aliases: a CNAME leads to the service at its end, and that name is the one that has to be proven. DNS already says
 //! by the rule whether a token is asked for at all, so who publishes a name below Peak's zones decides what it means.
 
-mod cache;
+pub(in crate::sidecar) mod cache;
 mod discover;
 mod error;
-mod flight;
+pub(in crate::sidecar) mod flight;
 pub(in crate::sidecar) mod health;
 mod metrics;
 pub(in crate::sidecar) mod race;

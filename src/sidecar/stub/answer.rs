@@ -4,8 +4,9 @@
 //! whatever the upstream name servers say for all the rest, octet for octet. How messages come and go is
 //! [`super::serve`]'s.
 //!
-//! A service has a stand-in for A and AAAA, and for ANY, which gets one RRset (RFC 8482 §4.1). Its HTTPS and SVCB
-//! records are kept back: their hints would lead past the sidecar. All else is as Peak has it.
+//! A service has a stand-in for A and AAAA, and for ANY, which gets one RRset (RFC 8482 §4.1); or an address of its own for
+//! AAAA and ANY. Its HTTPS and SVCB records are kept back: their hints would lead past the sidecar. All else is as Peak has
+//! it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use super::metrics::{Origin, Proto, RcodeLabel};
 use super::upstream::Upstream;
-use super::{StandIns, StubMetrics, reverse};
+use super::{Computed, StandIns, StubMetrics, reverse};
 use crate::model::Name;
 use crate::net::dns_client::Transport;
 use crate::ops::metrics::Reason;
@@ -24,6 +25,8 @@ use crate::wire::dns::{Class, Header, Message, Opcode, Question, Rcode, Record, 
 
 /// A stand-in never changes, but whether its name is a service may.
 const STAND_IN_TTL: u32 = 60;
+/// A computed address is drawn for one use; a rule may also have it change with time, faster than a service does.
+const COMPUTED_TTL: u32 = 5;
 const HEADER_OCTETS: usize = 12;
 /// Without EDNS (RFC 1035 §4.2.1).
 const LEAST_UDP: u16 = 512;
@@ -36,6 +39,7 @@ const MOST_TCP: usize = 65_535;
 pub(super) struct Answerer {
     pub(super) resolver: Resolver,
     pub(super) stand_ins: Arc<StandIns>,
+    pub(super) computed: Option<Computed>,
     pub(super) upstream: Upstream,
     pub(super) metrics: StubMetrics,
     /// Warns of services without a stand-in.
@@ -136,7 +140,10 @@ impl Answerer {
     /// A type that says where to connect.
     async fn host(&self, asked: &Message, question: &Question) -> Made {
         match self.resolver.find(&question.name).await {
-            Ok(found) => self.stand_in(asked, question, &found).await,
+            Ok(found) => match &self.computed {
+                Some(computed) => self.computed(computed, asked, question, &found).await,
+                None => self.stand_in(asked, question, &found).await,
+            },
             Err(ResolveError::NotInPeak { .. } | ResolveError::NoName { .. } | ResolveError::Legacy { .. }) => {
                 self.as_published(asked, question).await
             }
@@ -174,6 +181,26 @@ impl Answerer {
             _ => message.authorities.extend(self.negative_soa(question).await),
         }
         Made { message, origin: Origin::StandIn }
+    }
+
+    /// The service's own address, which is of IPv6 alone: to any other question there is no answer.
+    async fn computed(&self, computed: &Computed, asked: &Message, question: &Question, found: &Found) -> Made {
+        let mut message = recursive(asked, Rcode::NOERROR);
+        if !matches!(question.rtype, Type::AAAA | Type::ANY) {
+            message.authorities.extend(self.negative_soa(question).await);
+            return Made { message, origin: Origin::Computed };
+        }
+        match computed.address(&found.service, &question.name).await {
+            Ok(address) => {
+                let ttl = seconds_left(found.until, Instant::now()).min(COMPUTED_TTL);
+                message.answers.push(Record::new(question.name.clone(), Type::AAAA, ttl, address.octets()));
+                Made { message, origin: Origin::Computed }
+            }
+            Err(error) => {
+                tracing::debug!(%error, reason = error.reason(), "the application gets SERVFAIL");
+                self.failure(asked, Origin::Computed, error.reason())
+            }
+        }
     }
 
     /// The SOA that lets a resolver keep our NODATA, where Peak has no such records either.

@@ -18,6 +18,8 @@ labels! {
     pub(super) enum Origin: "origin" {
         /// A stand-in, made here.
         StandIn = "stand-in",
+        /// An address of the service's own, computed here.
+        Computed = "computed",
         /// Peak, by way of the resolver.
         Peak = "peak",
         /// A name server of the configuration or the system.
@@ -54,11 +56,43 @@ pub struct StubMetrics {
     pub(super) answers: Counters<(Proto, Origin, RcodeLabel)>,
     pub(super) dropped: Counters<Reason>,
     pub(super) failures: Counters<Reason>,
-    pub(super) failovers: Counter,
+    upstream: UpstreamMetrics,
     pub(super) stand_ins: Gauge,
 }
 
+/// What is counted of upstream name servers.
+#[derive(Clone, Debug)]
+pub(super) struct UpstreamMetrics {
+    pub(super) failovers: Counter,
+    pub(super) kept: Counter,
+    pub(super) stale: Counter,
+}
+
+impl UpstreamMetrics {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            failovers: registry.counter(
+                "funicular_stub_failovers_total",
+                "Questions sent to a further upstream name server because an earlier one was slow, silent or failing.",
+            ),
+            kept: registry.counter(
+                "funicular_stub_kept_total",
+                "Answers of upstream name servers given again while they hold, without asking.",
+            ),
+            stale: registry.counter(
+                "funicular_stub_stale_total",
+                "Answers given past their TTL because no upstream name server answered.",
+            ),
+        }
+    }
+}
+
 impl StubMetrics {
+    /// What is counted of upstream name servers.
+    pub(super) fn upstream(&self) -> UpstreamMetrics {
+        self.upstream.clone()
+    }
+
     /// Registers the counters.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
@@ -67,10 +101,7 @@ impl StubMetrics {
             dropped: registry
                 .counters("funicular_stub_dropped_total", "Messages and connections that got no answer, by why."),
             failures: registry.counters("funicular_stub_failures_total", "Questions answered with SERVFAIL, by why."),
-            failovers: registry.counter(
-                "funicular_stub_failovers_total",
-                "Questions sent to a further upstream name server because an earlier one was slow, silent or failing.",
-            ),
+            upstream: UpstreamMetrics::new(registry),
             stand_ins: registry.gauge("funicular_stub_stand_ins", "Names that have stand-in addresses."),
         }
     }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answer::{Answerer, without_ourselves};
 use super::metrics::Proto;
 use super::upstream::Upstream;
-use super::{StandIns, StubMetrics};
+use super::{Computed, StandIns, StubMetrics};
 use crate::net::dns_client::{DnsClient, Transport};
 use crate::net::listen;
 use crate::ops::metrics::Reason;
@@ -54,6 +54,10 @@ pub struct Parts {
     pub upstream: Vec<SocketAddr>,
     /// Asks them.
     pub client: DnsClient,
+    /// How long past its TTL what they said is given while none of them answers.
+    pub stale: Duration,
+    /// Computes addresses for services, where programs are to see them. None: they get stand-ins.
+    pub computed: Option<Computed>,
     /// What is counted.
     pub metrics: StubMetrics,
 }
@@ -86,11 +90,16 @@ impl Stub {
     pub(in crate::sidecar) fn over(sockets: Vec<(UdpSocket, TcpListener)>, parts: Parts) -> io::Result<Self> {
         let ours: Vec<_> = sockets.iter().filter_map(|(udp, _)| udp.local_addr().ok()).collect();
         let addr = *ours.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let upstream =
-            Upstream::new(without_ourselves(parts.upstream, &ours), parts.client, parts.metrics.failovers.clone());
+        let upstream = Upstream::new(
+            without_ourselves(parts.upstream, &ours),
+            parts.client,
+            parts.stale,
+            parts.metrics.upstream(),
+        );
         let answerer = Answerer {
             resolver: parts.resolver,
             stand_ins: parts.stand_ins,
+            computed: parts.computed,
             upstream,
             metrics: parts.metrics,
             no_stand_in: Seldom::default(),

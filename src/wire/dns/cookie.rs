@@ -72,6 +72,66 @@ impl CookieSecret {
     }
 }
 
+/// The secrets that count at a time. One makes cookies; those made with the others, before a change or at a server that is
+/// ahead of it, are good as well until they are renewed (RFC 9018 §5).
+#[derive(Clone, Debug)]
+pub struct CookieSecrets {
+    makes: CookieSecret,
+    accepted: Vec<CookieSecret>,
+}
+
+impl CookieSecrets {
+    /// The secret that makes cookies, and the others that count.
+    #[must_use]
+    pub fn new(makes: CookieSecret, accepted: impl IntoIterator<Item = CookieSecret>) -> Self {
+        Self { makes, accepted: accepted.into_iter().collect() }
+    }
+
+    /// The same after a change: `makes` takes the place of the one that made cookies, which is accepted on.
+    #[must_use]
+    pub fn followed_by(&self, makes: CookieSecret) -> Self {
+        Self { makes, accepted: vec![self.makes.clone()] }
+    }
+
+    /// The server cookie to answer with, and whether the asker has shown one that any of the secrets made for it.
+    #[must_use]
+    pub fn answer(&self, cookie: &QueryCookie, peer: IpAddr, now: UnixSeconds) -> ([u8; 16], bool) {
+        let (server, genuine) = self.makes.answer(cookie, peer, now);
+        let by_another = || self.accepted.iter().any(|secret| secret.answer(cookie, peer, now).1);
+        (server, genuine || by_another())
+    }
+}
+
+/// Why a text holds no secrets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CookieError {
+    /// There is nothing in it.
+    #[error("there is no secret: expected one a line, of 32 hexadecimal digits")]
+    Empty,
+    /// The line is not told: it may be a secret with a mistake in it.
+    #[error("line {0} is no secret: expected 32 hexadecimal digits and nothing else")]
+    Line(usize),
+}
+
+impl std::str::FromStr for CookieSecrets {
+    type Err = CookieError;
+
+    /// One secret a line, in hexadecimal, as other servers write them: the first makes cookies, the others are accepted.
+    fn from_str(text: &str) -> Result<Self, CookieError> {
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let secrets =
+            lines.map(|(at, line)| octets(line.trim()).map(CookieSecret::new).ok_or(CookieError::Line(at + 1)));
+        let mut secrets = secrets.collect::<Result<Vec<_>, _>>()?.into_iter();
+        let makes = secrets.next().ok_or(CookieError::Empty)?;
+        Ok(Self::new(makes, secrets))
+    }
+}
+
+fn octets(hex: &str) -> Option<[u8; 16]> {
+    let number = u128::from_str_radix(hex, 16).ok();
+    number.filter(|_| hex.len() == 32 && !hex.starts_with('+')).map(u128::to_be_bytes)
+}
+
 /// Equality in a time that tells nothing of where the difference is.
 fn same(one: &[u8; 16], other: &[u8; 16]) -> bool {
     one.iter().zip(other).fold(0, |different, (a, b)| different | (a ^ b)) == 0
@@ -94,6 +154,36 @@ mod tests {
 
     fn secret() -> CookieSecret {
         CookieSecret::new(octets("e5e973e5a6b2a43f48e7dc849e37bfcf"))
+    }
+
+    #[test]
+    fn a_secret_that_was_followed_by_another_is_accepted_until_the_next_change() {
+        let (client, peer, now) = ([7; 8], PEER.parse().unwrap(), UnixSeconds(5_000));
+        let secrets = |number: u8| CookieSecret::new([number; 16]);
+        let first = CookieSecrets::new(secrets(1), []);
+        let second = first.followed_by(secrets(2));
+        let third = second.followed_by(secrets(3));
+        let shown =
+            QueryCookie { client, server: Some(first.answer(&QueryCookie { client, server: None }, peer, now).0) };
+        assert_eq!(first.answer(&shown, peer, now), (shown.server.unwrap(), true));
+        assert_eq!(second.answer(&shown, peer, now), (secrets(2).make(client, peer, now), true));
+        assert_eq!(third.answer(&shown, peer, now), (secrets(3).make(client, peer, now), false));
+    }
+
+    #[test]
+    fn a_text_has_a_secret_a_line_of_which_the_first_makes_cookies() {
+        let (new, old) = ("e5e973e5a6b2a43f48e7dc849e37bfcf", "445536BCD2513298075A5D379663C962");
+        let (client, peer, now) = ([7; 8], PEER.parse().unwrap(), UnixSeconds(5_000));
+        let both: CookieSecrets = format!("\n{new}\n {old}\r\n").parse().unwrap();
+        let by =
+            |hex: &str| QueryCookie { client, server: Some(CookieSecret::new(octets(hex)).make(client, peer, now)) };
+        assert_eq!(both.answer(&by(new), peer, now), (by(new).server.unwrap(), true));
+        assert_eq!(both.answer(&by(&old.to_lowercase()), peer, now), (by(new).server.unwrap(), true));
+        for (wrong, line) in [(&new[1..], 1), ("+5e973e5a6b2a43f48e7dc849e37bfcf", 1), (&format!("{new}\nkey")[..], 2)]
+        {
+            assert_eq!(wrong.parse::<CookieSecrets>().unwrap_err(), CookieError::Line(line), "{wrong}");
+        }
+        assert_eq!("\n".parse::<CookieSecrets>().unwrap_err(), CookieError::Empty);
     }
 
     const PEER: &str = "198.51.100.100";

@@ -14,6 +14,7 @@ mod cursor;
 mod edns;
 mod encode;
 pub mod fuzz;
+pub mod kept;
 pub mod message;
 pub mod query;
 pub mod rdata;

@@ -105,8 +105,17 @@ impl Query {
     ///
     /// # Errors
     /// The refusal it has earned.
-    #[inline]
     pub fn parse(message: &[u8]) -> Result<Self, QueryError> {
+        Self::parse_with(message, name_octets)
+    }
+
+    /// The same; the question's name is read by `read_name`, which gives how many of these octets are an uncompressed name's,
+    /// or none when they begin with no such name.
+    ///
+    /// # Errors
+    /// The refusal it has earned.
+    #[inline]
+    pub fn parse_with(message: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> Result<Self, QueryError> {
         let Some((header, _)) = message.split_first_chunk::<HEADER>() else { return Err(QueryError::NotARequest) };
         if header[2] & 0x80 != 0 {
             return Err(QueryError::NotARequest);
@@ -120,7 +129,7 @@ impl Query {
         let mut query = match questions {
             0 => Self { name_octets: 0, qtype: 0, qclass: 0, edns: None },
             1 => {
-                let (name_octets, qtype, qclass) = question(message).ok_or(QueryError::Malformed)?;
+                let (name_octets, qtype, qclass) = question(message, read_name).ok_or(QueryError::Malformed)?;
                 Self { name_octets, qtype, qclass, edns: None }
             }
             _ => return Err(QueryError::Malformed),
@@ -179,25 +188,25 @@ impl Query {
 
 /// Octets of the name in the question, type and class.
 #[inline]
-fn question(message: &[u8]) -> Option<(usize, u16, u16)> {
-    let mut at = HEADER;
+fn question(message: &[u8], read_name: impl FnOnce(&[u8]) -> Option<usize>) -> Option<(usize, u16, u16)> {
+    let name_octets = read_name(message.get(HEADER..)?)?;
+    let [high, low, class_high, class_low] = *message.get(HEADER + name_octets..)?.first_chunk::<4>()?;
+    Some((name_octets, u16::from_be_bytes([high, low]), u16::from_be_bytes([class_high, class_low])))
+}
+
+fn name_octets(octets: &[u8]) -> Option<usize> {
+    let mut at = 0;
     loop {
-        let length = usize::from(*message.get(at)?);
+        let length = usize::from(*octets.get(at)?);
         // Nothing stands before the question, so there is nothing for a pointer to point at.
         if length > 63 {
             return None;
         }
         at += length + 1;
         if length == 0 {
-            break;
+            return (at <= 255).then_some(at);
         }
     }
-    let name_octets = at - HEADER;
-    if name_octets > 255 {
-        return None;
-    }
-    let [high, low, class_high, class_low] = *message.get(at..)?.first_chunk::<4>()?;
-    Some((name_octets, u16::from_be_bytes([high, low]), u16::from_be_bytes([class_high, class_low])))
 }
 
 /// A record, as far as a server looks at those of a question.
