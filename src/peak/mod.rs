@@ -220,7 +220,7 @@ async fn serve(
         gate: &gate,
         metrics: &metrics,
     };
-    let store = cluster::open(peak, around, registry).await?;
+    let (store, security) = cluster::open(peak, around, registry).await?;
     let carriers = (peers.desk.clone(), queue);
     let server = Server::start(peak.listen, &served, limits(peak), &tallies, (&log, &gate), carriers)?;
     let (ledger, keyring) = peers.start();
@@ -254,6 +254,7 @@ async fn serve(
         match wish {
             Wish::Reload => {
                 keyring.reload();
+                cluster::reload(security.as_ref());
                 trust();
                 trust_pods();
                 reload(sources, &ledger, served.load().seed(), &reloads).await;

@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 
 mod bed;
+mod faults;
+#[allow(dead_code, reason = "the judge of the simulation, which uses all of it")]
+#[path = "../raft/linear.rs"]
+mod linear;
+mod load;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@ use openraft::{EntryPayload, OptionalSend, StorageIOError};
 use parking_lot::{Mutex, RwLock};
 
 use super::disk::Disk;
+use super::reached::Reached;
 use super::snapshot::{self, SnapshotFault, SnapshotFile, SnapshotHead};
 use super::types::{Batch, Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
 use crate::model::registry::{Effect, Registry, Reply, SchemaError};
@@ -23,12 +24,15 @@ pub(super) struct Machine(Arc<Shared>);
 struct Shared {
     cluster: Arc<Mutex<u128>>,
     seed: Seed,
+    /// The newest schema that this program knows.
+    knows: u8,
     disk: Arc<dyn Disk>,
     registry: RwLock<Registry>,
     applied: Mutex<Applied>,
     snapshot: Mutex<Option<SnapshotMeta>>,
     /// Octets of the current snapshot's file.
     octets: AtomicU64,
+    reached: Reached,
     show: Show,
 }
 
@@ -40,28 +44,31 @@ struct Applied {
 }
 
 impl Machine {
-    /// The registry of the snapshot in `disk`, or an empty one, shown to `show`.
+    /// The registry of the snapshot in `disk`, or an empty one, shown to `show`, for a program that knows schemas up to
+    /// `knows`.
     ///
     /// # Errors
     /// [`SnapshotFault`].
     pub(super) fn open(
         disk: Arc<dyn Disk>,
-        seed: Seed,
+        (seed, knows): (Seed, u8),
         cluster: Arc<Mutex<u128>>,
         show: Show,
     ) -> Result<Self, SnapshotFault> {
         let machine = Self(Arc::new(Shared {
             cluster,
             seed,
+            knows,
             registry: RwLock::new(Registry::new(seed)),
             applied: Mutex::default(),
             snapshot: Mutex::default(),
             octets: AtomicU64::new(0),
+            reached: Reached::default(),
             show,
             disk,
         }));
         if let Some(file) = snapshot::open(&*machine.0.disk, snapshot::CURRENT, false)? {
-            let (head, registry) = snapshot::read(&*machine.0.disk, &file, seed)?;
+            let (head, registry) = snapshot::read(&*machine.0.disk, &file, (seed, knows))?;
             machine.0.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
             machine.take(head.meta, registry);
         }
@@ -79,8 +86,10 @@ impl Machine {
             *held = registry;
             *self.0.applied.lock() = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
         }
+        let last = meta.last_log_id;
         *self.0.snapshot.lock() = Some(meta);
         (self.0.show)(effects);
+        self.0.reached.advance(last);
     }
 
     /// Looks at the registry, which stands still meanwhile.
@@ -91,6 +100,16 @@ impl Machine {
     /// The last entry that is applied.
     pub(super) fn applied(&self) -> Option<LogId> {
         self.0.applied.lock().last
+    }
+
+    /// Ends once this entry is applied.
+    pub(super) async fn reached(&self, entry: Option<LogId>) {
+        self.0.reached.at(entry).await;
+    }
+
+    /// Who the members are, by what is applied.
+    pub(super) fn membership(&self) -> StoredMembership {
+        self.0.applied.lock().membership.clone()
     }
 
     /// Octets of the current snapshot's file.
@@ -115,7 +134,7 @@ impl Machine {
     ) -> Result<Vec<Reply>, SchemaError> {
         let at = batch.at();
         let mut replies = Vec::new();
-        for command in batch.commands() {
+        for command in batch.commands(self.0.knows) {
             let outcome = registry.apply(at, &command?);
             effects.extend(outcome.effects);
             replies.push(outcome.reply);
@@ -143,7 +162,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I::IntoIter: OptionalSend,
     {
         let (mut effects, mut all) = (Vec::new(), Vec::new());
-        {
+        let last = {
             let mut registry = self.0.registry.write();
             let mut applied = self.0.applied.lock();
             for entry in entries {
@@ -163,10 +182,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 });
                 applied.last = Some(entry.log_id);
             }
-        }
+            applied.last
+        };
         if !effects.is_empty() {
             (self.0.show)(effects);
         }
+        self.0.reached.advance(last);
         Ok(all)
     }
 
@@ -182,7 +203,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
         let (shared, installing) = (Arc::clone(&self.0), meta.clone());
         let installed = move || {
-            let (head, registry) = snapshot::read(&*shared.disk, &file, shared.seed)?;
+            let (head, registry) = snapshot::read(&*shared.disk, &file, (shared.seed, shared.knows))?;
             let mut current = shared.snapshot.lock();
             let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::CURRENT), cause };
             let from = if *file.name == *snapshot::RECEIVED {
