@@ -69,7 +69,8 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// A node with two replicated zones: shop.peak, which may be strict, and open.peak, which never is.
+    /// A node with two replicated zones: shop.peak, which may be strict, and open.peak, which never is. Gives where the
+    /// others reach it.
     pub(crate) fn new(
         folder: &Path,
         number: usize,
@@ -77,7 +78,20 @@ impl Node {
         place: Place,
         join: &[SocketAddr],
     ) -> (Self, SocketAddr) {
-        let [dns, raft, admin, metrics] = ports().map(|port| SocketAddr::from((place.host, port)));
+        let raft = SocketAddr::from((place.host, ports::<1>()[0]));
+        (Self::at(folder, number, reads, place, raft, join), raft)
+    }
+
+    /// The same, where the others reach it.
+    pub(crate) fn at(
+        folder: &Path,
+        number: usize,
+        reads: &str,
+        place: Place,
+        raft: SocketAddr,
+        join: &[SocketAddr],
+    ) -> Self {
+        let [dns, admin, metrics] = ports().map(|port| SocketAddr::from((place.host, port)));
         let join: Vec<String> = join.iter().map(|address| format!("\"{address}\"")).collect();
         let state = folder.join(format!("state{number}"));
         let zone = |name: &str, reads: &str| {
@@ -100,7 +114,7 @@ impl Node {
         std::fs::write(&config, text).unwrap();
         let mut node = Self { process: None, config, place, state: state.join("registry"), dns, admin };
         node.start();
-        (node, raft)
+        node
     }
 
     pub(crate) fn start(&mut self) {

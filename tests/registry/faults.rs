@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use funicular::wire::dns::{Class, Message, Opcode, Rcode, Record, Type};
 
@@ -136,7 +136,7 @@ fn a_node_whose_disk_is_full_or_stands_still_goes_on_answering_and_catches_up() 
         let mut number = 0;
         while !full(load) {
             // What is filled with zeros ahead is used up by large writes sooner than by small ones.
-            drop(load.node((load.leader() + 1) % 2, |node| large(node, "open.peak.", number)));
+            let _ = load.node((load.leader() + 1) % 2, |node| large(node, "open.peak.", number));
             number += 1;
             assert!(number < 200, "the disk does not get full");
         }
@@ -314,12 +314,29 @@ fn a_node_that_was_long_away_comes_back_by_a_snapshot() {
         }
         load.restart(away);
         load.goes_on(10);
-        let end = std::time::Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(30);
         while !load.node(away, |node| node.log().contains("the registry was received as a snapshot")) {
-            assert!(std::time::Instant::now() < end, "no snapshot came");
+            assert!(Instant::now() < end, "no snapshot came");
             std::thread::sleep(Duration::from_millis(20));
         }
     });
+}
+
+#[test]
+fn load_alone_makes_nobody_stand_for_election() {
+    let seconds = std::env::var("FUNICULAR_LOAD_SECONDS").map_or(3, |seconds| seconds.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes = three(folder.path(), "strict");
+    let leader = nodes.iter().position(leads).unwrap();
+    let term = nodes[leader].status().unwrap()["term"].clone();
+    // In pieces that a judge can hold in mind.
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let piece = Duration::from_secs(60).min(end - Instant::now());
+        nodes = Load::during(folder.path(), nodes, |_| std::thread::sleep(piece));
+        assert_eq!(nodes[leader].status().unwrap()["term"], term);
+        assert!(leads(&nodes[leader]));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod faults;
 #[path = "../raft/linear.rs"]
 mod linear;
 mod load;
+mod members;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -89,5 +90,5 @@ fn people_see_the_nodes_back_the_registry_up_and_rescue_it_from_one_disk() {
     until("it takes updates alone", &nodes, || nodes[2].update("afterwards") == Some(Rcode::NOERROR));
     let empty = folder.path().join("empty");
     let restored = peak(&["restore", backup.to_str().unwrap(), "--state", empty.to_str().unwrap()]);
-    assert!(String::from_utf8_lossy(&restored.stdout).contains("1 zones"), "{restored:?}");
+    assert!(String::from_utf8_lossy(&restored.stdout).contains("2 zones"), "{restored:?}");
 }

@@ -1,5 +1,6 @@
 //! What is agreed on, applied: the registry of this node, its snapshots, and whoever shows it.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use openraft::{EntryPayload, OptionalSend, StorageIOError};
 use parking_lot::{Mutex, RwLock};
 
 use super::disk::Disk;
+use super::log::ROOM;
 use super::reached::Reached;
 use super::snapshot::{self, SnapshotFault, SnapshotFile, SnapshotHead};
 use super::types::{Batch, Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
@@ -196,12 +198,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
-        let file = snapshot::create(&*self.0.disk, snapshot::RECEIVED).map_err(|error| unread(&error))?;
-        Ok(Box::new(file))
+        let disk = Arc::clone(&self.0.disk);
+        let file = once_there_is_room(move || snapshot::create(&*disk, snapshot::RECEIVED)).await;
+        file.map(Box::new).map_err(|error| unread(&error))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
-        let (shared, installing) = (Arc::clone(&self.0), meta.clone());
+        let (shared, installing, file) = (Arc::clone(&self.0), meta.clone(), *file);
         let installed = move || {
             let (head, registry) = snapshot::read(&*shared.disk, &file, (shared.seed, shared.knows))?;
             let mut current = shared.snapshot.lock();
@@ -215,11 +218,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 snapshot::MADE
             };
             shared.disk.rename(from, snapshot::CURRENT).map_err(failed)?;
-            *current = Some(installing);
+            *current = Some(installing.clone());
             shared.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
             Ok(registry)
         };
-        let registry = blocking(installed).await.map_err(|error| unread(&error))?;
+        let registry = once_there_is_room(installed).await.map_err(|error| unread(&error))?;
         self.take(meta.clone(), registry);
         Ok(())
     }
@@ -236,7 +239,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
         let (head, registry) = self.frozen();
-        let (shared, written) = (Arc::clone(&self.0), head.clone());
+        let (shared, written, registry) = (Arc::clone(&self.0), head.clone(), Arc::new(registry));
         let build = move || {
             let octets = snapshot::write(&*shared.disk, snapshot::MADE, &written, &registry)?;
             let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::MADE), cause };
@@ -249,7 +252,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
             }
             snapshot::open(&*shared.disk, snapshot::CURRENT, true)
         };
-        match blocking(build).await {
+        match once_there_is_room(build).await {
             Ok(Some(file)) => Ok(Snapshot { meta: head.meta, snapshot: Box::new(file) }),
             Ok(None) => Err(StorageIOError::write_snapshot(None, &std::fmt::Error).into()),
             Err(error) => Err(unread(&error)),
@@ -257,15 +260,21 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
     }
 }
 
-/// Does what takes its time on a thread where nobody waits.
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T, SnapshotFault> + Send + 'static,
+/// Does what takes its time on a thread where nobody waits; on a full disk again and again.
+async fn once_there_is_room<T: Send + 'static>(
+    job: impl Fn() -> Result<T, SnapshotFault> + Clone + Send + 'static,
 ) -> Result<T, SnapshotFault> {
-    match tokio::task::spawn_blocking(job).await {
-        Ok(done) => done,
-        Err(error) => {
-            let cause = std::io::Error::other(error);
-            Err(SnapshotFault::Disk { place: std::path::PathBuf::new(), cause })
+    loop {
+        match tokio::task::spawn_blocking(job.clone()).await {
+            Ok(Err(SnapshotFault::Disk { place, cause })) if cause.kind() == ErrorKind::StorageFull => {
+                tracing::error!(file = %place.display(), "the disk is full: the registry's snapshot waits for room");
+                tokio::time::sleep(ROOM).await;
+            }
+            Ok(done) => return done,
+            Err(error) => {
+                let cause = std::io::Error::other(error);
+                return Err(SnapshotFault::Disk { place: std::path::PathBuf::new(), cause });
+            }
         }
     }
 }

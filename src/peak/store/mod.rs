@@ -155,8 +155,7 @@ impl Store {
         let lease = Arc::new(Lease::new(identity.node));
         let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease), log: log.clone() };
         let found = log.last();
-        let raft =
-            Raft::new(identity.node, Arc::new(opening::settings(keep)), lines, log.clone(), machine.clone()).await;
+        let raft = Raft::new(identity.node, Arc::new(opening::settings()), lines, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| OpenError::Inconsistent(fatal.to_string().into()))?;
         let batcher = Batcher::start(raft.clone(), clock);
         let parts = node::Parts {
@@ -316,14 +315,21 @@ async fn follow_leadership(store: Store) {
     }
 }
 
-/// Has a snapshot made when the log has become long, so that it can be cut.
+/// Has a snapshot made when much was added since the last, and the log cut.
 async fn compact(node: Arc<Node>, keep: Keep) {
     loop {
         tokio::select! {
             () = sleep(COMPACT) => {}
             () = node.stopped() => return,
         }
-        if node.log().octets() > keep.octets.max(2 * node.machine().snapshot_octets())
+        let snapshot = node.metrics().snapshot.map_or(0, |last| last.index);
+        let cut = node.log().spare(keep.entries, keep.octets / 2).map(|spare| spare.min(snapshot));
+        if let Some(cut) = cut.filter(|cut| *cut >= node.log().first_index())
+            && node.raft().trigger().purge_log(cut).await.is_err()
+        {
+            return;
+        }
+        if node.log().octets_after(snapshot) > keep.octets.max(2 * node.machine().snapshot_octets())
             && node.raft().trigger().snapshot().await.is_err()
         {
             return;

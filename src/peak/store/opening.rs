@@ -56,9 +56,10 @@ pub struct Opening {
 /// How much of the log stays when a snapshot has it all.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
-    /// Octets of the log that are never too many; beyond, and beyond twice the snapshot's, a new snapshot is made.
+    /// Octets of entries since the last snapshot that are never too many; beyond, and beyond twice the snapshot's, a new
+    /// one is made.
     pub octets: u64,
-    /// Entries that stay although a snapshot has them, for nodes that were away for a moment.
+    /// Entries that stay although a snapshot has them, for nodes that were away for a moment; of half of `octets` at most.
     pub entries: u64,
 }
 
@@ -105,7 +106,7 @@ impl OpenError {
 }
 
 /// Settings of openraft.
-pub(super) fn settings(keep: Keep) -> Config {
+pub(super) fn settings() -> Config {
     Config {
         cluster_name: "funicular".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,
@@ -113,7 +114,8 @@ pub(super) fn settings(keep: Keep) -> Config {
         election_timeout_max: ELECTION_MS.1,
         enable_elect: false,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: keep.entries,
+        // What goes is decided by its octets as well, not here.
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 256,
         ..Config::default()
     }

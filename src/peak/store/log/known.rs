@@ -100,6 +100,22 @@ impl Known {
         }
     }
 
+    /// Octets of the entries after this one, about.
+    pub(super) fn octets_after(&self, index: u64) -> u64 {
+        let after = self.entries.iter().rev().take_while(|entry| entry.log_id.index > index);
+        after.map(|entry| types::octets(entry) as u64).sum()
+    }
+
+    /// Up to which entry all may go where so many stay, and of those no more than so many octets.
+    pub(super) fn spare(&self, entries: u64, octets: u64) -> Option<u64> {
+        let mut left = (entries, octets);
+        let spare = self.entries.iter().rev().find(|entry| {
+            left = (left.0.saturating_sub(1), left.1.saturating_sub(types::octets(entry) as u64));
+            left.0 == 0 || left.1 == 0
+        });
+        spare.map(|entry| entry.log_id.index)
+    }
+
     /// Entries of the range, until they take so many octets.
     pub(super) fn range(&self, range: &impl RangeBounds<u64>, octets: usize) -> Vec<Entry> {
         let first = self.entries.front().map_or(0, |entry| entry.log_id.index);

@@ -46,8 +46,8 @@ pub(super) use writer::begin_at;
 
 /// Octets of entries given out together.
 const TOGETHER: usize = 2 << 20;
-/// How long a log waits for room on a full disk before it tries again.
-const ROOM: Duration = Duration::from_millis(200);
+/// How long is waited for room on a full disk before the next attempt.
+pub(super) const ROOM: Duration = Duration::from_millis(200);
 
 /// Why the log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +156,21 @@ impl Log {
     /// Octets on disk of what is not purged, about.
     pub(super) fn octets(&self) -> u64 {
         self.0.known.lock().octets
+    }
+
+    /// Octets of the entries after this one, about.
+    pub(super) fn octets_after(&self, index: u64) -> u64 {
+        self.0.known.lock().octets_after(index)
+    }
+
+    /// The first entry that is not purged.
+    pub(super) fn first_index(&self) -> u64 {
+        self.0.known.lock().first_index()
+    }
+
+    /// Up to which entry all may go where so many stay, and of those no more than so many octets.
+    pub(super) fn spare(&self, entries: u64, octets: u64) -> Option<u64> {
+        self.0.known.lock().spare(entries, octets)
     }
 
     /// The last entry.
