@@ -1,5 +1,12 @@
 -- Each request gives one of 2,000 names another address.
+-- With an argument, each connection waits so many milliseconds between two requests.
 local n = 0
+init = function(arguments)
+  local pause = tonumber(arguments[1])
+  if pause then
+    delay = function() return pause end
+  end
+end
 request = function()
   n = n + 1
   local name = n % 2000

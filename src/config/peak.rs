@@ -105,7 +105,8 @@ section! {
         /// Host and port at which they reach it, where that is not `listen`.
         address: Option<String>,
         /// Nodes of the cluster that this one joins when it first starts, each as host and port; one that answers is
-        /// enough. None: it begins a cluster of its own, with the first zone that is replicated.
+        /// enough. The same list may be every node's, this one in it: where all of them are new, the first begins the
+        /// cluster once all have answered. None: this node begins one of its own, with the first zone that is replicated.
         join: Vec<String>,
         /// The name that the certificate of every node is for.
         name: Name = "registry.peak",

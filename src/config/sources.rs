@@ -21,6 +21,7 @@ const PREFIX: &str = "FUNICULAR_";
 /// The sources of one role's settings. Reading them again gives what they hold then.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
+    presets: Vec<(&'static str, String)>,
     file: Option<PathBuf>,
     environment: Vec<(String, String)>,
     flags: Vec<Given>,
@@ -72,6 +73,13 @@ impl Sources {
         Self::new().environment(std::env::vars_os().filter_map(text))
     }
 
+    /// Takes these in the place of defaults: keys and what they are worth where no other source says.
+    #[must_use]
+    pub fn presets(mut self, presets: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        self.presets.extend(presets);
+        self
+    }
+
     /// Reads this file as well.
     #[must_use]
     pub fn file(mut self, path: &Path) -> Self {
@@ -114,6 +122,11 @@ impl Sources {
     pub(super) fn node(&self, keys: &[KeyDescription], reader: &mut Reader) -> Result<(Node, Vec<String>), Box<Fault>> {
         let mut root = self.file_node(reader)?;
         let mut unread = Vec::new();
+        for (preset, text) in &self.presets {
+            if let Some(key) = keys.iter().find(|key| key.key == *preset) {
+                set(&mut root, key, text, &Place::Default, reader);
+            }
+        }
         for (name, text) in &self.environment {
             match keys.iter().find(|key| is_settable(key) && variable(&key.key) == *name) {
                 Some(key) => set(&mut root, key, text, &Place::Environment(name.as_str().into()), reader),

@@ -20,7 +20,7 @@ use super::store::{
 };
 use super::zones::{self, ZoneSource};
 use crate::config::peak::{Cluster as Settings, Peak, Reads as ReadsSetting};
-use crate::model::registry::{Command, Op, Reads};
+use crate::model::registry::{Command, Op, Reads, SCHEMA};
 use crate::net::listen;
 use crate::ops::admin::{Query, Reply};
 use crate::ops::metrics::{Kind, Registry};
@@ -102,11 +102,15 @@ pub(super) struct Around<'a> {
     pub(super) metrics: &'a Registry,
 }
 
-/// Opens the store on `runtime` and lets it take its place.
+/// Opens the store on `runtime` and lets it take its place; gives how its nodes prove who they are as well.
 ///
 /// # Errors
 /// [`ClusterError`].
-pub(super) async fn open(peak: &Peak, around: Around<'_>, runtime: &Runtime) -> Result<Store, ClusterError> {
+pub(super) async fn open(
+    peak: &Peak,
+    around: Around<'_>,
+    runtime: &Runtime,
+) -> Result<(Store, Option<Security>), ClusterError> {
     let settings = &peak.cluster;
     let disk: Arc<dyn Disk> = match &peak.state {
         Some(folder) => {
@@ -140,12 +144,14 @@ pub(super) async fn open(peak: &Peak, around: Around<'_>, runtime: &Runtime) -> 
         draw: entropy::draw,
         cluster,
         keep: Keep::default(),
+        peers: settings.join.clone(),
+        schema: SCHEMA,
     };
     let store = runtime.spawn(Store::open(opening)).await.map_err(|_| ClusterError::Threads)??;
     links.introduce(store.status().node);
     if let Some(listener) = listener {
         tracing::info!(address, node = store.status().node, "the other nodes reach this one");
-        runtime.spawn(serve(listener, security, store.node()));
+        runtime.spawn(serve(listener, security.clone(), store.node()));
     }
     let (gate, watched) = (around.gate.clone(), store.clone());
     runtime.spawn(async move {
@@ -156,20 +162,27 @@ pub(super) async fn open(peak: &Peak, around: Around<'_>, runtime: &Runtime) -> 
     });
     around.desk.attach(store.clone());
     register(around.metrics, &store);
-    let (joining, join, seedlings) = (store.clone(), settings.join.clone(), seedlings(peak));
+    let (joining, seedlings) = (store.clone(), seedlings(peak));
     let kept = peak.state.is_some();
     runtime.spawn(async move {
-        joining.settle(&join).await;
+        joining.settle().await;
         for seedling in seedlings {
             plant(&joining, &seedling, kept).await;
         }
     });
-    Ok(store)
+    Ok((store, security))
 }
 
 fn security(settings: &Settings) -> Result<Option<Security>, SecurityError> {
     let Some(tls) = &settings.tls else { return Ok(None) };
     Security::from_files(&tls.authorities, &tls.certificate, &tls.key, settings.name.clone()).map(Some)
+}
+
+/// Reads the cluster's certificates again.
+pub(super) fn reload(security: Option<&Security>) {
+    if let Some(Err(error)) = security.map(Security::reload) {
+        tracing::error!(%error, "the cluster's certificates could not be read again, the old ones hold");
+    }
 }
 
 /// Offers the zone to the registry, until it is there.

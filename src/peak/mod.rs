@@ -72,7 +72,8 @@ pub struct Args {
     /// Where questions arrive, over UDP and TCP [default: `[::]:53`].
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// A configuration file; flags win over it.
+    /// A configuration file; flags win over it. With neither this nor --zone, Peak is one node that keeps what it is
+    /// told in ./funicular-state and takes records at http://127.0.0.1:7443.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -144,13 +145,27 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn configuration(args: &Args) -> Result<Loaded<Peak>, config::Faults> {
     let mut sources = Sources::of_process();
-    if let Some(path) = &args.config {
-        sources = sources.file(path);
+    match &args.config {
+        Some(path) => sources = sources.file(path),
+        None if args.zones.is_empty() => sources = sources.presets(alone()),
+        None => {}
     }
     if let Some(listen) = args.listen {
         sources = sources.flag("--listen", "listen", listen.to_string());
     }
     config::read(&sources)
+}
+
+/// What a Peak is that is told nothing: one node that takes zones and records on this machine, keeps them in the folder
+/// where it was started, and can be given others.
+fn alone() -> [(&'static str, String); 4] {
+    let folder = std::path::absolute("funicular-state").unwrap_or_default();
+    [
+        ("state", folder.display().to_string()),
+        ("api.listen", "127.0.0.1:7443".to_owned()),
+        ("cluster.listen", "[::1]:7444".to_owned()),
+        ("admin.listen", "127.0.0.1:15000".to_owned()),
+    ]
 }
 
 fn start_logging(peak: &Peak) -> anyhow::Result<Logging> {
@@ -224,7 +239,7 @@ async fn serve(
         gate: &gate,
         metrics: &metrics,
     };
-    let store = cluster::open(peak, around, registry).await?;
+    let (store, security) = cluster::open(peak, around, registry).await?;
     let carriers = (peers.desk.clone(), queue);
     let common = Common { log: &log, gate: &gate, cookies: &cookies.secrets };
     let server = Server::start(peak.listen, &served, limits(peak), &tallies, common, carriers)?;
@@ -260,6 +275,7 @@ async fn serve(
             Wish::Reload => {
                 keyring.reload();
                 cookies.reload();
+                cluster::reload(security.as_ref());
                 trust();
                 trust_pods();
                 reload(sources, &ledger, served.load().seed(), &reloads).await;

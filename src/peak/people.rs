@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::store::{self, NodeStatus, Part, Rescued};
 use crate::ops::entropy;
+use crate::ops::output::{Format, Output, print};
 
 /// How long the admin port may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -34,9 +35,8 @@ struct Asked {
 pub(super) struct StatusArgs {
     #[command(flatten)]
     asked: Asked,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Flags of `funicular peak join`.
@@ -161,12 +161,11 @@ fn encoded(text: &str) -> String {
 /// `funicular peak status`.
 pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let shown = block_on(shown(args.asked.admin))?;
-    if args.json {
-        println!("{:#}", shown["status"]);
-        return Ok(ExitCode::SUCCESS);
-    }
     let status: NodeStatus = serde_json::from_value(shown["status"].clone())?;
-    print!("{}", drawn(&status));
+    match args.output.format {
+        Format::Json => print(&format!("{:#}\n", shown["status"]))?,
+        Format::Text => print(&drawn(&status))?,
+    }
     let healthy = status.leader.is_some() || status.part == Part::Waiting;
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -275,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_status_shows_who_leads_who_lags_and_that_nobody_leads() {
-        let member = |node, lag| Member { node, address: format!("peak-{node}:7444"), voter: true, lag };
+        let member = |node, lag| Member { node, address: format!("peak-{node}:7444"), voter: true, schema: 1, lag };
         let mut status = NodeStatus {
             node: 1,
             cluster: "7".to_owned(),

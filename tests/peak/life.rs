@@ -87,10 +87,12 @@ fn what_keeps_it_from_starting_is_said() {
     let folder = Folder::new();
     let file = folder.write("shop.zone", SHOP);
     let zone = zone_argument("shop.peak", &file);
+    let empty = folder.write("empty.yaml", "{}\n");
+    let empty = empty.display().to_string();
     let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (arguments, code, told) in [
-        (vec!["--listen", "127.0.0.1:0"], 1, "no zone to serve"),
+        (vec!["--config", &empty, "--listen", "127.0.0.1:0"], 1, "no zone to serve"),
         (vec!["--zone", "shop.peak"], 2, "expected NAME=FILE"),
         (vec!["--zone", "a..b=x"], 2, "is no domain name"),
         (vec!["--zone", &zone, "--zone", &zone, "--listen", "127.0.0.1:0"], 1, "is given twice"),

@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error ends there")]
 
 mod bed;
+mod faults;
+#[allow(dead_code, reason = "the judge of the simulation, which uses all of it")]
+#[path = "../raft/linear.rs"]
+mod linear;
+mod load;
+mod members;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -84,5 +90,5 @@ fn people_see_the_nodes_back_the_registry_up_and_rescue_it_from_one_disk() {
     until("it takes updates alone", &nodes, || nodes[2].update("afterwards") == Some(Rcode::NOERROR));
     let empty = folder.path().join("empty");
     let restored = peak(&["restore", backup.to_str().unwrap(), "--state", empty.to_str().unwrap()]);
-    assert!(String::from_utf8_lossy(&restored.stdout).contains("1 zones"), "{restored:?}");
+    assert!(String::from_utf8_lossy(&restored.stdout).contains("2 zones"), "{restored:?}");
 }

@@ -9,8 +9,16 @@ use super::lease;
 use crate::model::Name;
 use crate::model::zone::{Entry, Update, UpdateError};
 
-/// The newest schema of commands and snapshots that this program reads.
-pub const SCHEMA: u8 = 1;
+/// The newest schema of commands and snapshots that this program knows. A new kind of command, or another form of one, is
+/// a new schema; commands of older ones stay as they are.
+///
+/// | schema | brought |
+/// |---|---|
+/// | 1 | zones |
+/// | 2 | leases and slices |
+pub const SCHEMA: u8 = 2;
+/// The first of them.
+pub const FIRST_SCHEMA: u8 = 1;
 
 /// Names one request among all of all clients: whoever asks draws it, and says it again when asking again.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -151,8 +159,13 @@ impl Refused {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SchemaError {
     /// Written by a newer program.
-    #[error("it is of schema {0}, and this program knows {SCHEMA}: a newer program is needed")]
-    TooNew(u8),
+    #[error("it is of schema {schema}, and this program knows {knows}: a newer program is needed")]
+    TooNew {
+        /// Its schema.
+        schema: u8,
+        /// The newest that the program knows.
+        knows: u8,
+    },
     /// Nothing that any version has written.
     #[error("it is malformed")]
     Malformed,
@@ -163,7 +176,7 @@ impl SchemaError {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::TooNew(_) => "schema-too-new",
+            Self::TooNew { .. } => "schema-too-new",
             Self::Malformed => "schema-malformed",
         }
     }
@@ -174,12 +187,10 @@ impl Command {
     #[must_use]
     pub const fn schema(&self) -> u8 {
         match self.op {
-            Op::Update(_)
-            | Op::Create { .. }
-            | Op::Import { .. }
-            | Op::Remove { .. }
-            | Op::Reads { .. }
-            | Op::Leases(_) => 1,
+            Op::Update(_) | Op::Create { .. } | Op::Import { .. } | Op::Remove { .. } | Op::Reads { .. } => {
+                FIRST_SCHEMA
+            }
+            Op::Leases(_) => 2,
         }
     }
 
@@ -190,14 +201,20 @@ impl Command {
         postcard::to_extend(self, vec![self.schema()]).unwrap_or_default()
     }
 
-    /// The command with these octets.
+    /// The schema that a command's octets need, before anything else of them is looked at.
+    #[must_use]
+    pub fn schema_of(octets: &[u8]) -> Option<u8> {
+        octets.first().copied()
+    }
+
+    /// The command with these octets, for a program that knows schemas up to `knows`.
     ///
     /// # Errors
     /// [`SchemaError`].
-    pub fn decode(octets: &[u8]) -> Result<Self, SchemaError> {
+    pub fn decode(octets: &[u8], knows: u8) -> Result<Self, SchemaError> {
         match octets.split_first() {
-            Some((&schema, _)) if schema > SCHEMA => Err(SchemaError::TooNew(schema)),
-            Some((1.., body)) => postcard::from_bytes(body).map_err(|_| SchemaError::Malformed),
+            Some((&schema, _)) if schema > knows => Err(SchemaError::TooNew { schema, knows }),
+            Some((FIRST_SCHEMA.., body)) => postcard::from_bytes(body).map_err(|_| SchemaError::Malformed),
             _ => Err(SchemaError::Malformed),
         }
     }

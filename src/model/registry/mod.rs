@@ -22,7 +22,9 @@ mod snapshot;
 mod tests;
 mod zones;
 
-pub use command::{Applied, Command, Op, Reads, Refused, Reply, RequestId, SCHEMA, SchemaError, Step, ZoneUpdate};
+pub use command::{
+    Applied, Command, FIRST_SCHEMA, Op, Reads, Refused, Reply, RequestId, SCHEMA, SchemaError, Step, ZoneUpdate,
+};
 pub use snapshot::{Decoder, SnapshotError};
 
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ use recent::Recent;
 #[derive(Clone, Debug)]
 pub struct Registry {
     seed: Seed,
+    /// The newest schema of any command so far: that of its snapshots, so that who knew the commands knows those.
+    schema: u8,
     /// The latest time of any command.
     now: UnixMillis,
     /// By apex in lower case, in wire form.
@@ -101,13 +105,26 @@ impl Registry {
     /// what is replicated.
     #[must_use]
     pub fn new(seed: Seed) -> Self {
-        Self { seed, now: UnixMillis(0), zones: BTreeMap::new(), leases: Arc::default(), recent: Recent::default() }
+        Self {
+            seed,
+            schema: FIRST_SCHEMA,
+            now: UnixMillis(0),
+            zones: BTreeMap::new(),
+            leases: Arc::default(),
+            recent: Recent::default(),
+        }
     }
 
     /// That of the zones beside which its zones are served.
     #[must_use]
     pub fn seed(&self) -> Seed {
         self.seed
+    }
+
+    /// The schema that whoever goes on from this registry has to know.
+    #[must_use]
+    pub fn schema(&self) -> u8 {
+        self.schema
     }
 
     /// The latest time of any command: the time by which everything in the registry is judged.
@@ -136,6 +153,7 @@ impl Registry {
     /// Applies a command that was agreed on at `at`; an earlier time than the registry's own counts as that.
     pub fn apply(&mut self, at: UnixMillis, command: &Command) -> Outcome {
         self.now = self.now.max(at);
+        self.schema = self.schema.max(command.schema());
         if let Some(reply) = command.request.and_then(|request| self.recent.reply(request)) {
             return Outcome { reply: reply.clone(), effects: Vec::new() };
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::lease::Leases;
-use super::{Held, Reads, Registry, Reply, RequestId, SCHEMA, SchemaError};
+use super::{FIRST_SCHEMA, Held, Reads, Registry, Reply, RequestId, SchemaError};
 use crate::model::zone::{Entry, Node, Rrset, Seed, Zone};
 use crate::model::{Name, UnixMillis};
 
@@ -91,7 +91,7 @@ impl Registry {
     pub fn encode<E>(&self, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut count = Count::default();
         let mut put = |piece: &Piece| write(&postcard::to_stdvec(piece).unwrap_or_default());
-        put(&Piece::Head { schema: SCHEMA, now: self.now })?;
+        put(&Piece::Head { schema: self.schema, now: self.now })?;
         for Held { zone, reads } in self.zones.values() {
             count.zones += 1;
             put(&Piece::Zone { apex: zone.apex().clone(), reads: *reads })?;
@@ -118,8 +118,10 @@ impl Registry {
         if !requests.is_empty() {
             put(&Piece::Requests(requests))?;
         }
-        count.leases = 1;
-        put(&Piece::Leases(Leases::clone(&self.leases)))?;
+        if self.schema > FIRST_SCHEMA {
+            count.leases = 1;
+            put(&Piece::Leases(Leases::clone(&self.leases)))?;
+        }
         put(&Piece::End(count))
     }
 }
@@ -143,6 +145,8 @@ fn in_order(zone: &Zone) -> impl Iterator<Item = Entry> + '_ {
 #[derive(Debug)]
 pub struct Decoder {
     registry: Registry,
+    /// The newest schema that the program knows.
+    knows: u8,
     pieces: u64,
     count: Count,
     /// The zone that began last, and its records so far.
@@ -151,10 +155,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// At the beginning. `seed` is that of the zones beside which the registry's are served.
+    /// At the beginning, for a program that knows schemas up to `knows`. `seed` is that of the zones beside which the
+    /// registry's are served.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
-        Self { registry: Registry::new(seed), pieces: 0, count: Count::default(), zone: None, whole: false }
+    pub fn new(seed: Seed, knows: u8) -> Self {
+        Self { registry: Registry::new(seed), knows, pieces: 0, count: Count::default(), zone: None, whole: false }
     }
 
     /// Takes the next piece.
@@ -171,10 +176,11 @@ impl Decoder {
             return Err(order);
         }
         match read.map_err(malformed)? {
-            Piece::Head { schema, .. } if schema > SCHEMA => {
-                return Err(SnapshotError::Piece { piece: number, cause: SchemaError::TooNew(schema) });
+            Piece::Head { schema, .. } if schema > self.knows => {
+                let cause = SchemaError::TooNew { schema, knows: self.knows };
+                return Err(SnapshotError::Piece { piece: number, cause });
             }
-            Piece::Head { now, .. } => self.registry.now = now,
+            Piece::Head { schema, now } => (self.registry.schema, self.registry.now) = (schema, now),
             Piece::Zone { apex, reads } => {
                 self.close_zone()?;
                 self.count.zones += 1;

@@ -64,7 +64,7 @@ fn octets(registry: &Registry) -> Vec<Vec<u8>> {
 }
 
 fn decoded(pieces: &[Vec<u8>], seed: Seed) -> Result<Registry, SnapshotError> {
-    let mut decoder = Decoder::new(seed);
+    let mut decoder = Decoder::new(seed, SCHEMA);
     pieces.iter().try_for_each(|piece| decoder.piece(piece))?;
     decoder.finish()
 }
@@ -149,18 +149,34 @@ fn the_spelling_of_a_name_does_not_depend_on_who_came_first() {
 #[test]
 fn a_command_of_a_later_schema_is_told_from_a_damaged_one() {
     let mut octets = plain(create()).encode();
-    assert_eq!(Command::decode(&octets), Ok(plain(create())));
+    assert_eq!(Command::decode(&octets, SCHEMA), Ok(plain(create())));
     octets[0] = SCHEMA + 1;
-    assert_eq!(Command::decode(&octets), Err(SchemaError::TooNew(SCHEMA + 1)));
-    assert_eq!(Command::decode(&octets[..1]), Err(SchemaError::TooNew(SCHEMA + 1)));
-    assert_eq!(Command::decode(&[SCHEMA, 99]), Err(SchemaError::Malformed));
-    assert_eq!(Command::decode(&[]), Err(SchemaError::Malformed));
+    assert_eq!(Command::decode(&octets, SCHEMA), Err(SchemaError::TooNew { schema: SCHEMA + 1, knows: SCHEMA }));
+    assert_eq!(Command::decode(&octets[..1], SCHEMA), Err(SchemaError::TooNew { schema: SCHEMA + 1, knows: SCHEMA }));
+    assert_eq!(Command::decode(&[SCHEMA, 99], SCHEMA), Err(SchemaError::Malformed));
+    assert_eq!(Command::decode(&[], SCHEMA), Err(SchemaError::Malformed));
+}
+
+#[test]
+fn who_knew_all_commands_knows_the_snapshot_and_nobody_else() {
+    let leases = plain(Op::Leases(vec![]));
+    let (old, new) = (registry(&[plain(create())]), registry(&[plain(create()), leases]));
+    let read = |pieces: &[Vec<u8>], knows| {
+        let mut decoder = Decoder::new(Seed(1), knows);
+        pieces.iter().try_for_each(|piece| decoder.piece(piece))?;
+        decoder.finish()
+    };
+    let (before, after) = (octets(&old), octets(&new));
+    assert_eq!(read(&before, FIRST_SCHEMA).map(|read| octets(&read)), Ok(before.clone()));
+    assert_eq!(read(&after, SCHEMA).map(|read| octets(&read)), Ok(after.clone()));
+    let cause = SchemaError::TooNew { schema: 2, knows: FIRST_SCHEMA };
+    assert_eq!(read(&after, FIRST_SCHEMA).unwrap_err(), SnapshotError::Piece { piece: 0, cause });
 }
 
 #[test]
 fn a_snapshot_that_is_not_whole_is_refused_with_its_place() {
     let pieces = octets(&registry(&[plain(create()), named(1, add("www", 1))]));
-    assert_eq!(pieces.len(), 6);
+    assert_eq!(pieces.len(), 5);
     for cut in 0..pieces.len() {
         assert_eq!(decoded(&pieces[..cut], Seed(1)).unwrap_err(), SnapshotError::Cut(cut as u64));
     }
@@ -232,13 +248,13 @@ proptest! {
     #[test]
     fn commands_are_read_as_they_were_written(commands in commands()) {
         for command in commands {
-            prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+            prop_assert_eq!(Command::decode(&command.encode(), SCHEMA), Ok(command));
         }
     }
 
     #[test]
     fn no_octets_are_too_odd_to_be_refused(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Command::decode(&octets);
-        let _ = Decoder::new(Seed(1)).piece(&octets);
+        let _ = Command::decode(&octets, SCHEMA);
+        let _ = Decoder::new(Seed(1), SCHEMA).piece(&octets);
     }
 }

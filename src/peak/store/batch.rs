@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::message::No;
-use super::types::{Batch, Raft};
+use super::types::{Batch, LogId, Raft};
 use crate::model::UnixMillis;
 use crate::model::registry::Reply;
 
@@ -19,8 +19,11 @@ const ON_THE_WAY: usize = 2;
 /// Commands that may wait; one more waits to wait.
 const WAITING: usize = 1 << 16;
 
+/// A command's reply, and the entry that it was in.
+pub(super) type Done = (Reply, LogId);
+
 /// A command's octets, and who waits for its reply.
-type Waiting = (Box<[u8]>, oneshot::Sender<Result<Reply, No>>);
+type Waiting = (Box<[u8]>, oneshot::Sender<Result<Done, No>>);
 
 /// The way into the log. Clones share everything.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ impl Batcher {
     }
 
     /// Puts the command into the log, and gives its reply once it is applied here.
-    pub(super) async fn propose(&self, command: Box<[u8]>, within: Duration) -> Result<Reply, No> {
+    pub(super) async fn propose(&self, command: Box<[u8]>, within: Duration) -> Result<Done, No> {
         let (done, reply) = oneshot::channel();
         let proposed = async {
             self.0.send((command, done)).await.map_err(|_| No::Failed)?;
@@ -72,7 +75,7 @@ async fn make(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, clock: fn() -> U
                 Ok(Ok(response)) => {
                     for ((_, done), reply) in together.into_iter().zip(response.data) {
                         // Who has gone meanwhile will ask again.
-                        drop(done.send(Ok(reply)));
+                        drop(done.send(Ok((reply, response.log_id))));
                     }
                 }
                 Ok(Err(_)) => together.into_iter().for_each(|(_, done)| drop(done.send(Err(No::NotLeader)))),

@@ -11,11 +11,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -63,14 +64,29 @@ pub(super) struct Welcome {
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// How nodes prove to each other that they belong together.
+/// How nodes prove to each other that they belong together. Clones share what was read from the files last.
 #[derive(Clone)]
 pub struct Security {
-    pub(super) client: ClientTls,
-    pub(super) server: ServerTls,
+    files: Arc<[PathBuf; 3]>,
+    proofs: Arc<ArcSwap<Proofs>>,
     /// The name that every node's certificate proves.
     pub(super) name: Name,
     pub(super) host: String,
+}
+
+/// What a node proves itself with, and by which it believes others.
+pub(super) struct Proofs {
+    pub(super) client: ClientTls,
+    pub(super) server: ServerTls,
+}
+
+impl Proofs {
+    fn read([authorities, certificate, key]: &[PathBuf; 3]) -> Result<Self, TlsFileError> {
+        Ok(Self {
+            client: ClientTls::with_identity(authorities, certificate, key)?,
+            server: ServerTls::for_proven(authorities, certificate, key, &[PROTOCOL])?,
+        })
+    }
 }
 
 impl fmt::Debug for Security {
@@ -96,12 +112,22 @@ impl Security {
     /// # Errors
     /// What is wrong with the files or the name.
     pub fn from_files(authorities: &Path, certificate: &Path, key: &Path, name: Name) -> Result<Self, SecurityError> {
-        Ok(Self {
-            client: ClientTls::with_identity(authorities, certificate, key)?,
-            server: ServerTls::for_proven(authorities, certificate, key, &[PROTOCOL])?,
-            host: host_name(&name)?,
-            name,
-        })
+        let files = [authorities, certificate, key].map(Path::to_owned);
+        let proofs = Arc::new(ArcSwap::from_pointee(Proofs::read(&files)?));
+        Ok(Self { files: Arc::new(files), proofs, host: host_name(&name)?, name })
+    }
+
+    /// Reads the files again, for connections from now on.
+    ///
+    /// # Errors
+    /// What is wrong with them; then those read before still count.
+    pub fn reload(&self) -> Result<(), SecurityError> {
+        self.proofs.store(Arc::new(Proofs::read(&self.files)?));
+        Ok(())
+    }
+
+    pub(super) fn proofs(&self) -> Arc<Proofs> {
+        self.proofs.load_full()
     }
 }
 
@@ -186,8 +212,9 @@ impl Inner {
         let tcp = TcpStream::connect(address).await.map_err(|error| text(&error))?;
         prepare(&tcp).map_err(|error| text(&error))?;
         let mut stream: Box<dyn Stream> = match &self.security {
-            Some(Security { client, name, .. }) => {
-                Box::new(client.connect(tcp, name, PROTOCOL).await.map_err(|error| text(&error))?)
+            Some(security) => {
+                let connected = security.proofs().client.connect(tcp, &security.name, PROTOCOL).await;
+                Box::new(connected.map_err(|error| text(&error))?)
             }
             None => Box::new(tcp),
         };

@@ -1,5 +1,6 @@
 //! What is agreed on, applied: the registry of this node, its snapshots, and whoever shows it.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,8 @@ use openraft::{EntryPayload, OptionalSend, StorageIOError};
 use parking_lot::{Mutex, RwLock};
 
 use super::disk::Disk;
+use super::log::ROOM;
+use super::reached::Reached;
 use super::snapshot::{self, SnapshotFault, SnapshotFile, SnapshotHead};
 use super::types::{Batch, Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
 use crate::model::registry::{Effect, Registry, Reply, SchemaError};
@@ -23,12 +26,15 @@ pub(super) struct Machine(Arc<Shared>);
 struct Shared {
     cluster: Arc<Mutex<u128>>,
     seed: Seed,
+    /// The newest schema that this program knows.
+    knows: u8,
     disk: Arc<dyn Disk>,
     registry: RwLock<Registry>,
     applied: Mutex<Applied>,
     snapshot: Mutex<Option<SnapshotMeta>>,
     /// Octets of the current snapshot's file.
     octets: AtomicU64,
+    reached: Reached,
     show: Show,
 }
 
@@ -40,28 +46,31 @@ struct Applied {
 }
 
 impl Machine {
-    /// The registry of the snapshot in `disk`, or an empty one, shown to `show`.
+    /// The registry of the snapshot in `disk`, or an empty one, shown to `show`, for a program that knows schemas up to
+    /// `knows`.
     ///
     /// # Errors
     /// [`SnapshotFault`].
     pub(super) fn open(
         disk: Arc<dyn Disk>,
-        seed: Seed,
+        (seed, knows): (Seed, u8),
         cluster: Arc<Mutex<u128>>,
         show: Show,
     ) -> Result<Self, SnapshotFault> {
         let machine = Self(Arc::new(Shared {
             cluster,
             seed,
+            knows,
             registry: RwLock::new(Registry::new(seed)),
             applied: Mutex::default(),
             snapshot: Mutex::default(),
             octets: AtomicU64::new(0),
+            reached: Reached::default(),
             show,
             disk,
         }));
         if let Some(file) = snapshot::open(&*machine.0.disk, snapshot::CURRENT, false)? {
-            let (head, registry) = snapshot::read(&*machine.0.disk, &file, seed)?;
+            let (head, registry) = snapshot::read(&*machine.0.disk, &file, (seed, knows))?;
             machine.0.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
             machine.take(head.meta, registry);
         }
@@ -79,8 +88,10 @@ impl Machine {
             *held = registry;
             *self.0.applied.lock() = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
         }
+        let last = meta.last_log_id;
         *self.0.snapshot.lock() = Some(meta);
         (self.0.show)(effects);
+        self.0.reached.advance(last);
     }
 
     /// Looks at the registry, which stands still meanwhile.
@@ -91,6 +102,16 @@ impl Machine {
     /// The last entry that is applied.
     pub(super) fn applied(&self) -> Option<LogId> {
         self.0.applied.lock().last
+    }
+
+    /// Ends once this entry is applied.
+    pub(super) async fn reached(&self, entry: Option<LogId>) {
+        self.0.reached.at(entry).await;
+    }
+
+    /// Who the members are, by what is applied.
+    pub(super) fn membership(&self) -> StoredMembership {
+        self.0.applied.lock().membership.clone()
     }
 
     /// Octets of the current snapshot's file.
@@ -115,7 +136,7 @@ impl Machine {
     ) -> Result<Vec<Reply>, SchemaError> {
         let at = batch.at();
         let mut replies = Vec::new();
-        for command in batch.commands() {
+        for command in batch.commands(self.0.knows) {
             let outcome = registry.apply(at, &command?);
             effects.extend(outcome.effects);
             replies.push(outcome.reply);
@@ -143,7 +164,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I::IntoIter: OptionalSend,
     {
         let (mut effects, mut all) = (Vec::new(), Vec::new());
-        {
+        let last = {
             let mut registry = self.0.registry.write();
             let mut applied = self.0.applied.lock();
             for entry in entries {
@@ -163,10 +184,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 });
                 applied.last = Some(entry.log_id);
             }
-        }
+            applied.last
+        };
         if !effects.is_empty() {
             (self.0.show)(effects);
         }
+        self.0.reached.advance(last);
         Ok(all)
     }
 
@@ -175,14 +198,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
-        let file = snapshot::create(&*self.0.disk, snapshot::RECEIVED).map_err(|error| unread(&error))?;
-        Ok(Box::new(file))
+        let disk = Arc::clone(&self.0.disk);
+        let file = once_there_is_room(move || snapshot::create(&*disk, snapshot::RECEIVED)).await;
+        file.map(Box::new).map_err(|error| unread(&error))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
-        let (shared, installing) = (Arc::clone(&self.0), meta.clone());
+        let (shared, installing, file) = (Arc::clone(&self.0), meta.clone(), *file);
         let installed = move || {
-            let (head, registry) = snapshot::read(&*shared.disk, &file, shared.seed)?;
+            let (head, registry) = snapshot::read(&*shared.disk, &file, (shared.seed, shared.knows))?;
             let mut current = shared.snapshot.lock();
             let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::CURRENT), cause };
             let from = if *file.name == *snapshot::RECEIVED {
@@ -194,11 +218,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 snapshot::MADE
             };
             shared.disk.rename(from, snapshot::CURRENT).map_err(failed)?;
-            *current = Some(installing);
+            *current = Some(installing.clone());
             shared.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
             Ok(registry)
         };
-        let registry = blocking(installed).await.map_err(|error| unread(&error))?;
+        let registry = once_there_is_room(installed).await.map_err(|error| unread(&error))?;
         self.take(meta.clone(), registry);
         Ok(())
     }
@@ -215,7 +239,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
         let (head, registry) = self.frozen();
-        let (shared, written) = (Arc::clone(&self.0), head.clone());
+        let (shared, written, registry) = (Arc::clone(&self.0), head.clone(), Arc::new(registry));
         let build = move || {
             let octets = snapshot::write(&*shared.disk, snapshot::MADE, &written, &registry)?;
             let failed = |cause| SnapshotFault::Disk { place: shared.disk.place(snapshot::MADE), cause };
@@ -228,7 +252,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
             }
             snapshot::open(&*shared.disk, snapshot::CURRENT, true)
         };
-        match blocking(build).await {
+        match once_there_is_room(build).await {
             Ok(Some(file)) => Ok(Snapshot { meta: head.meta, snapshot: Box::new(file) }),
             Ok(None) => Err(StorageIOError::write_snapshot(None, &std::fmt::Error).into()),
             Err(error) => Err(unread(&error)),
@@ -236,15 +260,21 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
     }
 }
 
-/// Does what takes its time on a thread where nobody waits.
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T, SnapshotFault> + Send + 'static,
+/// Does what takes its time on a thread where nobody waits; on a full disk again and again.
+async fn once_there_is_room<T: Send + 'static>(
+    job: impl Fn() -> Result<T, SnapshotFault> + Clone + Send + 'static,
 ) -> Result<T, SnapshotFault> {
-    match tokio::task::spawn_blocking(job).await {
-        Ok(done) => done,
-        Err(error) => {
-            let cause = std::io::Error::other(error);
-            Err(SnapshotFault::Disk { place: std::path::PathBuf::new(), cause })
+    loop {
+        match tokio::task::spawn_blocking(job.clone()).await {
+            Ok(Err(SnapshotFault::Disk { place, cause })) if cause.kind() == ErrorKind::StorageFull => {
+                tracing::error!(file = %place.display(), "the disk is full: the registry's snapshot waits for room");
+                tokio::time::sleep(ROOM).await;
+            }
+            Ok(done) => return done,
+            Err(error) => {
+                let cause = std::io::Error::other(error);
+                return Err(SnapshotFault::Disk { place: std::path::PathBuf::new(), cause });
+            }
         }
     }
 }

@@ -81,8 +81,8 @@ pub enum Tell {
     Heard,
     /// To [`Ask::WouldVote`].
     WouldVote(bool),
-    /// To [`Ask::Propose`].
-    Proposed(Reply),
+    /// To [`Ask::Propose`]; with the entry that the command was in.
+    Proposed(Reply, LogId),
     /// To [`Ask::ReadIndex`].
     ReadIndex(Option<LogId>),
     /// To [`Ask::Join`]: the cluster's number.
@@ -111,6 +111,17 @@ pub enum No {
     /// Its disk or its program fails.
     #[error("the node has failed: its log says why")]
     Failed,
+    /// A member would not know the command.
+    #[error("it needs schema {needs}, and a node of the cluster knows {knows}: renew that node's program first")]
+    Schema {
+        /// What it needs.
+        needs: u8,
+        /// What all members know.
+        knows: u8,
+    },
+    /// The node's program does not know the question.
+    #[error("the node's program does not know what it was asked: renew it")]
+    Unknown,
 }
 
 impl No {
@@ -123,6 +134,8 @@ impl No {
             Self::Changing => "members-changing",
             Self::NoMember => "no-member",
             Self::Failed => "node-failed",
+            Self::Schema { .. } => "schema-not-everywhere",
+            Self::Unknown => "message-unknown",
         }
     }
 }

@@ -20,8 +20,10 @@ use super::message::{Ask, Lane, Network, No, Tell, Unreached};
 use super::pulse::Watch;
 use super::snapshot::SnapshotFile;
 use super::status::{Member, NodeStatus, Part};
-use super::types::{LogId, NodeId, Peer, Raft, Snapshot, SnapshotMeta, SnapshotResponse, Vote};
-use crate::model::registry::{Registry, SCHEMA};
+use super::types::{
+    AppendRequest, AppendResponse, LogId, NodeId, Peer, Raft, Snapshot, SnapshotMeta, SnapshotResponse, Vote,
+};
+use crate::model::registry::{Command, FIRST_SCHEMA, Registry};
 
 /// How long a write may wait at the leader before its sender is told to ask again.
 const WRITE: Duration = Duration::from_secs(3);
@@ -205,21 +207,7 @@ impl Node {
     /// Answers another node.
     pub async fn answer(&self, ask: Ask) -> Tell {
         match ask {
-            Ask::Append(request) => {
-                let vote = request.vote;
-                if self.lease.hear(vote) {
-                    self.watch.heard();
-                }
-                match self.raft.append_entries(request).await {
-                    Ok(response) => {
-                        if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
-                            self.lease.follow(vote);
-                        }
-                        Tell::Append(response)
-                    }
-                    Err(error) => failed(&error),
-                }
-            }
+            Ask::Append(request) => self.append(request).await,
             Ask::Vote(request) if !self.lease.promise(request.vote) => Tell::No(No::NoVote),
             Ask::Vote(request) => match self.raft.vote(request).await {
                 Ok(response) => Tell::Vote(response),
@@ -250,14 +238,44 @@ impl Node {
         }
     }
 
+    /// Takes entries, and answers once the disk has them.
+    async fn append(&self, request: AppendRequest) -> Tell {
+        let (vote, last) = (request.vote, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
+        if self.lease.hear(vote) {
+            self.watch.heard();
+        }
+        let response = match self.raft.append_entries(request).await {
+            Ok(response) => response,
+            Err(error) => return failed(&error),
+        };
+        if !matches!(response, AppendResponse::HigherVote(_)) {
+            self.lease.follow(vote);
+        }
+        match self.log.on_disk(last.map_or(0, |last| last.index)).await {
+            Ok(()) => Tell::Append(response),
+            Err(_) => Tell::No(No::Failed),
+        }
+    }
+
     async fn lead(&self, command: Box<[u8]>) -> Tell {
         if self.stopping.load(Ordering::Relaxed) || self.metrics.borrow().current_leader != Some(self.id) {
             return Tell::No(No::NotLeader);
         }
+        let (needs, knows) = (Command::schema_of(&command).unwrap_or(FIRST_SCHEMA), self.all_know());
+        if needs > knows {
+            return Tell::No(No::Schema { needs, knows });
+        }
         match self.batcher.propose(command, WRITE).await {
-            Ok(reply) => Tell::Proposed(reply),
+            Ok((reply, entry)) => Tell::Proposed(reply, entry),
             Err(no) => Tell::No(no),
         }
+    }
+
+    /// The newest schema that every member's program knows.
+    fn all_know(&self) -> u8 {
+        let metrics = self.metrics.borrow();
+        let members = metrics.membership_config.membership().nodes();
+        members.map(|(_, peer)| peer.schema).min().unwrap_or(FIRST_SCHEMA)
     }
 
     /// Until when this node leads for certain, having applied all that those before it have agreed on.
@@ -321,6 +339,7 @@ impl Node {
         *receiving = None;
         match self.raft.install_full_snapshot(vote, snapshot).await {
             Ok(SnapshotResponse { vote }) => {
+                self.log.members(self.machine.membership().membership());
                 tracing::info!(node = self.id, "the registry was received as a snapshot");
                 Tell::Snapshot(Some(SnapshotResponse { vote }))
             }
@@ -333,10 +352,14 @@ impl Node {
         if self.metrics.borrow().current_leader != Some(self.id) {
             return Tell::No(No::NotLeader);
         }
+        let (needs, knows) = (self.read(Registry::schema), peer.schema);
+        if needs > knows {
+            return Tell::No(No::Schema { needs, knows });
+        }
         let taken = async {
             let known = self.metrics().membership_config.membership().get_node(&node).cloned();
             if known.as_ref().is_some_and(|known| *known != peer) {
-                // The same node at another address: its disk has moved, and it still has what it has agreed to.
+                // The same node at another address, or with another program: it still has what it has agreed to.
                 let moved = ChangeMembers::SetNodes([(node, peer.clone())].into());
                 self.raft.change_membership(moved, true).await?;
             } else if known.is_none() {
@@ -399,6 +422,7 @@ impl Node {
             node: *node,
             address: peer.address.clone(),
             voter: voters.contains(node),
+            schema: peer.schema,
             lag: lag(node),
         };
         NodeStatus {
@@ -414,7 +438,7 @@ impl Node {
             log_octets: self.log.octets(),
             snapshot_octets: self.machine.snapshot_octets(),
             zones: self.read(|registry| registry.zones().count()) as u64,
-            schema: SCHEMA,
+            schema: self.me.schema,
             members: membership.nodes().map(member).collect(),
         }
     }

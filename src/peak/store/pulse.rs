@@ -41,14 +41,22 @@ const WITHIN: Duration = Duration::from_millis(100);
 /// How often a node looks whether it is time.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a leader's core may make no progress. Longer than any disk's hiccup.
-const STUCK: Duration = Duration::from_secs(2);
+const STUCK: Duration = Duration::from_secs(4);
+/// How much later than it wanted to a node may look without doubting what it has not heard.
+const LATE: Duration = Duration::from_millis(60);
+/// How long it listens then before it stands for election.
+const EXCUSE: Duration = Duration::from_millis(150);
+/// How long a leader may be silent whatever the excuse.
+const EXCUSED: Duration = Duration::from_millis(1_000);
 
 /// Says that this node leads, while it does, and asks to lead when nobody does. Ends with the node.
 pub(super) async fn run(node: Arc<Node>) {
-    let (mut told, mut next_election) = (Instant::now() - BEAT, Instant::now());
+    let now = Instant::now();
+    let (mut told, mut next_election, mut excused_until) = (now - BEAT, now, now);
     loop {
         // A node alone has nobody to tell.
         let pause = if node.others().is_empty() { BEAT } else { LOOK };
+        let asleep = Instant::now();
         tokio::select! {
             () = sleep(pause) => {}
             () = node.stopped() => return,
@@ -64,6 +72,10 @@ pub(super) async fn run(node: Arc<Node>) {
             }
             continue;
         }
+        if asleep.elapsed() > pause + LATE {
+            // Who did not get to run for so long has heard nobody for that reason: what waits is heard first.
+            excused_until = Instant::now() + EXCUSE;
+        }
         let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
         let Some(rank) = voters.iter().position(|voter| *voter == node.id()) else { continue };
         let silence = node.lease().silence();
@@ -74,7 +86,8 @@ pub(super) async fn run(node: Arc<Node>) {
         } else {
             SUSPECT + STAGGER * rank as u32
         };
-        if silence > patience && Instant::now() >= next_election {
+        let excused = Instant::now() < excused_until && silence < EXCUSED;
+        if silence > patience && !excused && Instant::now() >= next_election {
             if elect(&node, &voters).await {
                 tracing::info!(term = metrics.current_term, ?silence, "no leader is heard: an election begins");
             }

@@ -15,7 +15,7 @@ use super::identity::{self, Identity, IdentityFault};
 use super::log::{self, Log, LogFault};
 use super::snapshot::{self, SnapshotFault, SnapshotHead};
 use super::types::{LogId, Peer, SnapshotMeta, StoredMembership, Vote};
-use crate::model::registry::{Registry, SchemaError};
+use crate::model::registry::{Registry, SCHEMA, SchemaError};
 use crate::model::zone::Seed;
 
 /// Why a folder is as it was, or has to be rescued again.
@@ -103,13 +103,13 @@ pub fn recover(path: &Path, address: &str, cluster: u128) -> Result<Rescued, Res
     let log = Log::open(Arc::clone(&disk))?;
     let (mut last, mut registry) = (None, Registry::new(Seed(0)));
     if let Some(file) = snapshot::open(&*disk, snapshot::CURRENT, false)? {
-        let (head, read) = snapshot::read(&*disk, &file, Seed(0))?;
+        let (head, read) = snapshot::read(&*disk, &file, (Seed(0), SCHEMA))?;
         (last, registry) = (head.meta.last_log_id, read);
     }
     let snapshot = last;
     for entry in log.entries().into_iter().filter(|entry| Some(entry.log_id) > snapshot) {
         if let EntryPayload::Normal(batch) = &entry.payload {
-            for command in batch.commands() {
+            for command in batch.commands(SCHEMA) {
                 let command = command.map_err(|cause| RescueFault::Command { index: entry.log_id.index, cause })?;
                 registry.apply(batch.at(), &command);
             }
@@ -133,7 +133,7 @@ pub fn restore(backup: &Path, path: &Path, address: &str, draw: fn() -> u128) ->
     let from = folder(backup.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     let name = backup.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let file = snapshot::open(&*from, &name, false)?.ok_or_else(|| RescueFault::Nothing(backup.to_owned()))?;
-    let (head, registry) = snapshot::read(&*from, &file, Seed(0))?;
+    let (head, registry) = snapshot::read(&*from, &file, (Seed(0), SCHEMA))?;
     let identity = Identity { node: (draw() as u64).max(1), cluster: draw().max(1) };
     let last = head.meta.last_log_id;
     begin(&*disk, identity, address, (last.map_or(0, |last| last.leader_id.term), last), &registry)
@@ -152,7 +152,7 @@ fn begin(
     let index = last.map_or(0, |last| last.index);
     // Newer than everything in the old log, so that nobody takes one for the other.
     let id = LogId::new(CommittedLeaderId::new(term + 1, identity.node), index + 1);
-    let members = BTreeMap::from([(identity.node, Peer { address: address.to_owned() })]);
+    let members = BTreeMap::from([(identity.node, Peer { address: address.to_owned(), schema: SCHEMA })]);
     let membership = Membership::new(vec![BTreeSet::from([identity.node])], members);
     let meta = SnapshotMeta {
         last_log_id: Some(id),

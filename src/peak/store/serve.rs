@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::link::{HANDSHAKE, Hello, PROTOCOL, Security, Stream, Welcome, prepare, read_frame, write_all, write_frame};
-use super::message::{Ask, Lane};
+use super::message::{Ask, Lane, No, Tell};
 use super::node::Node;
 use crate::model::registry::SCHEMA;
 use crate::net::tls::{First, first_octets, proves};
@@ -79,7 +79,7 @@ async fn secured(tcp: TcpStream, security: Option<Security>) -> Result<Box<dyn S
     let First::Tls(hello) = first_octets(tcp).await.map_err(|error| text(&error))? else {
         return Err("it speaks no TLS".into());
     };
-    let stream = security.server.accept(hello, PROTOCOL).await.map_err(|error| text(&error))?;
+    let stream = security.proofs().server.accept(hello, PROTOCOL).await.map_err(|error| text(&error))?;
     if !proves(&stream, &security.host) {
         return Err(Box::from(format!("its certificate is not one for {}", security.host)));
     }
@@ -94,8 +94,12 @@ async fn answer(stream: Box<dyn Stream>, hello: Hello, node: Arc<Node>) {
     let abreast = Arc::new(Semaphore::new(ABREAST));
     while let Ok((number, octets)) = read_frame(&mut reading).await {
         let Ok(ask) = postcard::from_bytes::<Ask>(&octets) else {
-            tracing::warn!(node = hello.node, "a node says what this program does not know");
-            break;
+            // Of a newer program, which has to do without.
+            tracing::warn!(node = hello.node, schema = hello.schema, "a node asks what this program does not know");
+            if let Ok(no) = postcard::to_stdvec(&Tell::No(No::Unknown)) {
+                drop(outgoing.send((number, no)));
+            }
+            continue;
         };
         let stranger = hello.cluster == 0 && !matches!(ask, Ask::Status | Ask::Join { .. });
         if stranger {

@@ -158,11 +158,11 @@ pub(super) fn write(
     Ok(at)
 }
 
-/// Reads the registry in the file.
+/// Reads the registry in the file, for a program that knows schemas up to `knows`.
 pub(super) fn read(
     disk: &dyn Disk,
     SnapshotFile { name, file }: &SnapshotFile,
-    seed: Seed,
+    (seed, knows): (Seed, u8),
 ) -> Result<(SnapshotHead, Registry), SnapshotFault> {
     let place = || disk.place(name);
     let length = file.len().map_err(|cause| SnapshotFault::Disk { place: place(), cause })?;
@@ -188,7 +188,7 @@ pub(super) fn read(
     };
     let head = next(&mut at)?;
     let head = postcard::from_bytes(&head).map_err(|_| SnapshotFault::Damaged { place: place(), at: 0 })?;
-    let mut decoder = Decoder::new(seed);
+    let mut decoder = Decoder::new(seed, knows);
     let registry = |cause| SnapshotFault::Registry { place: place(), cause };
     while at < length {
         decoder.piece(&next(&mut at)?).map_err(registry)?;

@@ -64,6 +64,8 @@ pub struct Member {
     pub address: String,
     /// Whether it votes.
     pub voter: bool,
+    /// The newest schema of commands that its program knows; the cluster makes use of what all know.
+    pub schema: u8,
     /// As the leader has it: how many entries it is known to lack.
     pub lag: Option<u64>,
 }

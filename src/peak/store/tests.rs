@@ -17,7 +17,7 @@ use super::machine::Machine;
 use super::types::{StorageError, TypeConfig, Vote};
 use super::*;
 use crate::model::Name;
-use crate::model::registry::{Op, Reads, ZoneUpdate};
+use crate::model::registry::{Command, FIRST_SCHEMA, Op, Reads, Reply, ZoneUpdate};
 use crate::model::zone::{Change, Entry, Update};
 use crate::ops::{clock, entropy};
 
@@ -26,7 +26,7 @@ fn folder(path: &Path) -> Arc<dyn Disk> {
 }
 
 fn machine(disk: Arc<dyn Disk>) -> Machine {
-    Machine::open(disk, Seed(1), Arc::default(), Box::new(|_| {})).unwrap()
+    Machine::open(disk, (Seed(1), SCHEMA), Arc::default(), Box::new(|_| {})).unwrap()
 }
 
 struct Builder;
@@ -121,7 +121,7 @@ async fn a_snapshot_that_was_changed_or_cut_is_refused() {
     snapshot::write(&*disk, snapshot::CURRENT, &head, &registry).unwrap();
     let path = scratch.path().join(snapshot::CURRENT);
     let whole = std::fs::read(&path).unwrap();
-    let opened = || Machine::open(folder(scratch.path()), Seed(1), Arc::default(), Box::new(|_| {}));
+    let opened = || Machine::open(folder(scratch.path()), (Seed(1), SCHEMA), Arc::default(), Box::new(|_| {}));
     assert!(opened().is_ok());
     for at in 0..whole.len() {
         let mut octets = whole.clone();
@@ -147,6 +147,11 @@ impl Running {
     }
 
     async fn at(address: SocketAddr, scratch: Arc<TempDir>) -> Self {
+        Self::of(address, scratch, Vec::new(), SCHEMA).await
+    }
+
+    /// With these peers, by a program that knows this schema.
+    async fn of(address: SocketAddr, scratch: Arc<TempDir>, peers: Vec<String>, schema: u8) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let cluster = Arc::new(Mutex::new(0));
@@ -161,6 +166,8 @@ impl Running {
             draw: entropy::draw,
             cluster,
             keep: Keep::default(),
+            peers,
+            schema,
         };
         let store = Store::open(opening).await.unwrap();
         links.introduce(store.status().node);
@@ -175,6 +182,15 @@ impl Running {
         (self.address, self.scratch)
     }
 
+    async fn joins(&self, member: &Self) {
+        let joined = async {
+            while self.store.join(&member.address.to_string()).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), joined).await.unwrap();
+    }
+
     async fn add(&self, host: &str) -> Reply {
         self.store.propose(Command { request: None, op: add(host) }).await.unwrap()
     }
@@ -184,7 +200,7 @@ async fn three() -> [Running; 3] {
     let nodes = [Running::start().await, Running::start().await, Running::start().await];
     nodes[0].store.propose(Command { request: None, op: create() }).await.unwrap().unwrap();
     for node in &nodes[1..] {
-        timeout(Duration::from_secs(20), node.store.settle(&[nodes[0].address.to_string()])).await.unwrap();
+        node.joins(&nodes[0]).await;
     }
     nodes
 }
@@ -364,6 +380,100 @@ async fn a_zone_larger_than_one_heartbeat_carries_reaches_all_nodes() {
     nodes[1].store.propose(Command { request: None, op: import }).await.unwrap().unwrap();
     for node in &nodes {
         until("the zone is there", || has(&node.store, "host19999")).await;
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Addresses where nobody listens now.
+fn addresses<const N: usize>() -> [SocketAddr; N] {
+    let held: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("[::1]:0").unwrap()).collect();
+    std::array::from_fn(|at| held[at].local_addr().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_nodes_that_name_the_same_peers_make_one_cluster_once_all_are_there() {
+    let (addresses, folders) = (addresses::<3>(), [(); 3].map(|()| Arc::new(tempfile::tempdir().unwrap())));
+    let peers: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    let start = |at: usize| Running::of(addresses[at], Arc::clone(&folders[at]), peers.clone(), SCHEMA);
+    let first = start(0).await;
+    let second = start(1).await;
+    let settling =
+        [first.store.clone(), second.store.clone()].map(|store| tokio::spawn(async move { store.settle().await }));
+    // The third may belong to a cluster, for all that the others know.
+    let early = first.store.propose(Command { request: None, op: create() }).await;
+    assert_eq!(early.unwrap_err().reason(), "no-leader");
+    let third = start(2).await;
+    timeout(Duration::from_secs(20), third.store.settle()).await.unwrap();
+    for settled in settling {
+        timeout(Duration::from_secs(20), settled).await.unwrap().unwrap();
+    }
+    second.store.propose(Command { request: None, op: create() }).await.unwrap().unwrap();
+    let cluster = first.store.node().cluster();
+    for node in [&first, &second, &third] {
+        until("all three vote", || node.store.status().members.iter().filter(|member| member.voter).count() == 3).await;
+        assert_eq!(node.store.node().cluster(), cluster);
+    }
+    // Whoever lost its disk is not the first of a new cluster, although it is the first of the list.
+    let lost = first.store.status().node;
+    first.stop().await;
+    second.store.leave(lost).await.unwrap();
+    let again = Running::of(addresses[0], Arc::new(tempfile::tempdir().unwrap()), peers.clone(), SCHEMA).await;
+    timeout(Duration::from_secs(20), again.store.settle()).await.unwrap();
+    assert_eq!(again.store.node().cluster(), cluster);
+    for node in [again, second, third] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_of_two_schemas_live_together_and_nobody_meets_what_it_does_not_know() {
+    let nodes = three_with_one_of(FIRST_SCHEMA).await;
+    let newer = || Command { request: None, op: Op::Leases(vec![]) };
+    for node in &nodes {
+        node.add("www").await.unwrap();
+        let refused = node.store.propose(newer()).await.unwrap_err();
+        assert_eq!(refused, ProposeError::Schema { needs: 2, knows: FIRST_SCHEMA });
+        assert_eq!(node.store.read(Registry::schema), FIRST_SCHEMA);
+    }
+    let [first, second, old] = nodes;
+    // Its program is renewed, and it says so by itself.
+    let (address, scratch) = old.stop().await;
+    let renewed = Running::at(address, scratch).await;
+    timeout(Duration::from_secs(20), renewed.store.settle()).await.unwrap();
+    second.store.propose(newer()).await.unwrap().unwrap();
+    until("it is everywhere", || [&first, &second, &renewed].iter().all(|node| node.store.read(Registry::schema) == 2))
+        .await;
+    // From here on there is no way back for a program that does not know it.
+    let late =
+        Running::of("[::1]:0".parse().unwrap(), Arc::new(tempfile::tempdir().unwrap()), vec![], FIRST_SCHEMA).await;
+    let refused = late.store.join(&first.address.to_string()).await.unwrap_err();
+    assert!(["schema-not-everywhere", "not-leader"].contains(&refused.reason()), "{refused}");
+    for node in [first, second, renewed, late] {
+        node.stop().await;
+    }
+}
+
+/// Three nodes, the last by a program that knows this schema.
+async fn three_with_one_of(schema: u8) -> [Running; 3] {
+    let scratch = || Arc::new(tempfile::tempdir().unwrap());
+    let old = Running::of("[::1]:0".parse().unwrap(), scratch(), vec![], schema).await;
+    let nodes = [Running::start().await, Running::start().await, old];
+    nodes[0].store.propose(Command { request: None, op: create() }).await.unwrap().unwrap();
+    for node in &nodes[1..] {
+        node.joins(&nodes[0]).await;
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_took_a_write_shows_it_when_it_is_acknowledged() {
+    let nodes = three().await;
+    for at in 0..200 {
+        let (node, host) = (&nodes[at % 3], format!("host{at}"));
+        node.add(&host).await.unwrap();
+        assert!(has(&node.store, &host), "{host} at node {}", at % 3);
     }
     for node in nodes {
         node.stop().await;

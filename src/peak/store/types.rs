@@ -12,11 +12,13 @@ use crate::model::registry::{Command, Reply, SchemaError};
 /// A node's number in its cluster; drawn when it first starts, and never used again.
 pub type NodeId = u64;
 
-/// Where the other nodes reach a node.
+/// Where the other nodes reach a node, and what it knows.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Peer {
     /// Host and port, as the node announced them.
     pub address: String,
+    /// The newest schema of commands that its program knows.
+    pub schema: u8,
 }
 
 impl fmt::Display for Peer {
@@ -49,8 +51,8 @@ impl Batch {
         UnixMillis(self.0.first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets)))
     }
 
-    /// The commands, in order.
-    pub(super) fn commands(&self) -> impl Iterator<Item = Result<Command, SchemaError>> + '_ {
+    /// The commands, in order, for a program that knows schemas up to `knows`.
+    pub(super) fn commands(&self, knows: u8) -> impl Iterator<Item = Result<Command, SchemaError>> + '_ {
         let mut rest = self.0.get(12..).unwrap_or_default();
         std::iter::from_fn(move || {
             let (length, after) = rest.split_first_chunk()?;
@@ -59,7 +61,7 @@ impl Batch {
                 return Some(Err(SchemaError::Malformed));
             };
             rest = after;
-            Some(Command::decode(command))
+            Some(Command::decode(command, knows))
         })
     }
 }

@@ -22,7 +22,7 @@ mod random;
 use std::sync::Arc;
 use std::time::Duration;
 
-use funicular::model::registry::{Command, Registry};
+use funicular::model::registry::{Command, Registry, SCHEMA};
 use funicular::model::zone::Seed;
 use funicular::peak::store::{Keep, Opening, Store};
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ use network::Wire;
 const SEEDS: std::ops::Range<u64> = 0..2_000;
 /// Clients of a run.
 const CLIENTS: usize = 3;
+/// So little that a node that was away for a moment is sent a snapshot.
+const KEEP: Keep = Keep { octets: 6_000, entries: 20 };
 /// How long a run goes on before everything is mended.
 const LIFE: Duration = Duration::from_millis(2_000);
 /// How long the nodes may take to agree again afterwards.
@@ -102,7 +104,9 @@ impl World {
             clock: random::clock,
             draw: random::draw,
             cluster,
-            keep: Keep::default(),
+            keep: KEEP,
+            peers: Vec::new(),
+            schema: SCHEMA,
         };
         let (life, wire) = (machine.life, self.wire.clone());
         let store = match Store::open(opening).await {

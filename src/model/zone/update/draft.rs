@@ -30,22 +30,25 @@ struct Touched {
 struct DraftName<'z> {
     name: Name,
     node: Option<&'z Node>,
-    sets: BTreeMap<u16, Touched>,
+    /// By type; few, so that a list costs less than a map.
+    sets: Vec<(u16, Touched)>,
 }
 
 /// What a zone is on the way to.
 #[derive(Debug)]
 pub(super) struct Draft<'z> {
     zone: &'z Zone,
-    /// By name in lower case.
-    names: BTreeMap<Box<[u8]>, DraftName<'z>>,
+    /// By name in lower case. Boxed, because a map of large values begins with room for several.
+    names: BTreeMap<Box<[u8]>, Box<DraftName<'z>>>,
 }
 
 impl Records {
     /// Whether these are other records than those; their order is none of it.
     fn differ(&self, other: &Self) -> bool {
         let emptied = self.rdatas.is_empty() && other.rdatas.is_empty();
-        !emptied && (self.ttl != other.ttl || self.sorted() != other.sorted())
+        // Most are in the same order, and need no sorting.
+        let same = || self.rdatas == other.rdatas || self.sorted() == other.sorted();
+        !emptied && (self.ttl != other.ttl || !same())
     }
 
     fn sorted(&self) -> BTreeSet<&[u8]> {
@@ -64,21 +67,21 @@ impl DraftName<'_> {
     /// The types of which the name has records now.
     fn types(&self) -> Vec<u16> {
         let held = self.node.into_iter().flat_map(Node::sets).map(|set| set.rtype());
-        let untouched = held.filter(|rtype| !self.sets.contains_key(rtype));
+        let untouched = held.filter(|rtype| !self.sets.iter().any(|(touched, _)| touched == rtype));
         let touched = self.sets.iter().filter(|(_, set)| !set.after.rdatas.is_empty()).map(|(rtype, _)| *rtype);
         untouched.chain(touched).collect()
     }
 
     fn set(&mut self, apex: &Name, rtype: u16) -> &mut Records {
-        let node = self.node;
-        let touched = self.sets.entry(rtype).or_insert_with(|| {
-            let before = node.and_then(|node| node.set(rtype)).map_or_else(Records::default, |set| Records {
+        let at = self.sets.binary_search_by_key(&rtype, |(touched, _)| *touched).unwrap_or_else(|at| {
+            let before = self.node.and_then(|node| node.set(rtype)).map_or_else(Records::default, |set| Records {
                 ttl: set.ttl(),
                 rdatas: set.rdatas(apex).map(Vec::into_boxed_slice).collect(),
             });
-            Touched { after: before.clone(), before }
+            self.sets.insert(at, (rtype, Touched { after: before.clone(), before }));
+            at
         });
-        &mut touched.after
+        &mut self.sets[at].1.after
     }
 }
 
@@ -89,11 +92,9 @@ impl<'z> Draft<'z> {
 
     fn name(&mut self, name: &Name) -> &mut DraftName<'z> {
         let zone = self.zone;
-        self.names.entry(name.to_lowercase().wire().into()).or_insert_with(|| DraftName {
-            name: name.clone(),
-            node: zone.node(name),
-            sets: BTreeMap::new(),
-        })
+        self.names
+            .entry(name.to_lowercase().wire().into())
+            .or_insert_with(|| Box::new(DraftName { name: name.clone(), node: zone.node(name), sets: Vec::new() }))
     }
 
     fn set(&mut self, name: &Name, rtype: u16) -> &mut Records {
