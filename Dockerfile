@@ -1,8 +1,10 @@
 # Builds one static binary and nothing else: no shell, no libc, no root.
 #
 #   docker build -t funicular .
+#   docker buildx build --platform linux/amd64,linux/arm64 -t funicular .
 #
-# The base image's own target is musl, so the result is static; aws-lc is built by the C compiler, without cmake.
+# The base image's own target is musl, so the result is static, whatever the platform; aws-lc is built by the C compiler,
+# without cmake. tests/image does the same without an engine: it reads this file.
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache build-base linux-headers
 WORKDIR /src

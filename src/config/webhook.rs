@@ -10,6 +10,7 @@ use super::common::{Admin, Format, Level, Log};
 use super::section::{choice, section};
 use super::{Check, Role};
 use crate::model::inject;
+use crate::model::token::TrustDomain;
 
 section! {
     /// The configuration of `funicular webhook`.
@@ -102,6 +103,12 @@ section! {
         log_format: Option<Format>,
         /// Whether the kubelet's probes are asked of the sidecar, which asks the application.
         rewrite_probes: bool = "true",
+        /// Whether pods lease slices of their services. They are given the node agent's socket, a folder of the node
+        /// that namespaces with Pod Security `baseline` or stricter do not allow, and a name for their lease.
+        leases: bool = "false",
+        /// The trust domain in which a pod's account is its identity: `spiffe://<this>/ns/<namespace>/sa/<account>`. None:
+        /// the sidecar's configuration says who it is.
+        trust_domain: Option<TrustDomain>,
         /// The device that connects pods.
         device: String = "eth0",
         /// Prefixes of services that the pods serve.
@@ -159,6 +166,8 @@ impl SidecarDefaults {
             log_level: self.log_level.map(|level| level.word().to_owned()),
             log_format: self.log_format.map(|format| format.word().to_owned()),
             rewrite_probes: self.rewrite_probes,
+            leases: self.leases,
+            trust_domain: self.trust_domain.clone(),
             device: self.device.clone(),
             service_prefixes: self.service_prefixes.clone(),
             skip_inbound_ports: ports(&self.skip_inbound_ports),

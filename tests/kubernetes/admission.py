@@ -6,148 +6,26 @@
 Needs kubernetes-validate (PyPI), whose schemas judge what comes out. Prints one line for each claim.
 """
 
-import argparse, base64, concurrent.futures, copy, json, os, pathlib, signal, socket, ssl, subprocess, sys, tempfile, time
-import urllib.error, urllib.request
+import base64, concurrent.futures, copy, json, pathlib, ssl, subprocess, sys, tempfile, time
 
 import kubernetes_validate
 import yaml
 
-HERE = pathlib.Path(__file__).parent
-MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(what, holds, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-    return value
+from control import DEPLOY, HERE, MUTATING, Control, free_port, parser, until
 
 
 def documents(name):
     return [d for d in yaml.safe_load_all((HERE / "pods" / name).read_text()) if d]
 
 
-class Api:
-    def __init__(self, server, token=None, ca=None):
-        self.server, self.token = server, token
-        self.context = ssl.create_default_context(cafile=ca) if ca else None
-
-    def ask(self, method, path, body=None, kind="application/json"):
-        """status, object"""
-        request = urllib.request.Request(self.server + path, method=method, headers={"Content-Type": kind},
-                                         data=None if body is None else json.dumps(body).encode())
-        if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
-        try:
-            with urllib.request.urlopen(request, timeout=30, context=self.context) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    def must(self, method, path, body=None, kind="application/json"):
-        status, object = self.ask(method, path, body, kind)
-        assert status < 300, (method, path, status, object)
-        return object
-
-
-class Webhook:
-    """One replica."""
-
-    def __init__(self, program, kubeconfig, port, name, log, **settings):
-        self.health = free_port()
-        self.log = open(log, "ab")
-        environment = {
-            "FUNICULAR_LISTEN": f"127.0.0.1:{port}", "FUNICULAR_KUBECONFIG": kubeconfig, "FUNICULAR_NAMESPACE": "funicular",
-            "FUNICULAR_CERTIFICATE_NAMES": "[127.0.0.1]", "FUNICULAR_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
-            "FUNICULAR_ADMIN_METRICS": f"127.0.0.1:{self.health}", "FUNICULAR_SURVEY": "1s",
-            "FUNICULAR_CERTIFICATE_LIFE": "1m", **settings}
-        self.process = subprocess.Popen([program, "webhook"], env=environment, stderr=self.log)
-
-    def get(self, path):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except (urllib.error.HTTPError, OSError) as error:
-            return getattr(error, "code", 0), ""
-
-    def metric(self, name):
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            if line.startswith(name + "{") or line.startswith(name + " "):
-                total += float(line.rsplit(" ", 1)[1])
-        return total
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-
-
-class Trial:
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.own = None
-        if arguments.server:
-            self.api = Api(arguments.server, arguments.token, arguments.ca)
-            self.kubeconfig = self.written({
-                "apiVersion": "v1", "kind": "Config", "current-context": "t",
-                "clusters": [{"name": "t", "cluster": {"server": arguments.server, "certificate-authority": os.path.abspath(arguments.ca)}}],
-                "users": [{"name": "t", "user": {"token": arguments.token}}],
-                "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t", "namespace": "funicular"}}]})
-        else:
-            sys.path.insert(0, str(HERE))
-            import api_server
-            self.own = api_server.ApiServer()
-            self.api, self.kubeconfig = Api(self.own.url), self.own.kubeconfig()
-        self.minor = int("".join(c for c in self.api.must("GET", "/version")["minor"] if c.isdigit()))
-        self.native = self.minor >= 29
-        self.log = tempfile.mkstemp(suffix=".log")[1]
-        self.claims = 0
-
-    @staticmethod
-    def written(object):
-        file = tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False)
-        json.dump(object, file)
-        file.close()
-        return file.name
-
-    def claim(self, text):
-        self.claims += 1
-        print(f"ok {self.claims} {text}", flush=True)
-
-    def webhook(self, **settings):
-        return Webhook(self.arguments.funicular, self.kubeconfig, settings.pop("port"), "w", self.log, **settings)
-
-    def configuration(self, port):
-        """The one of deploy/, with the address of this machine in place of the Service."""
-        file = HERE.parent.parent / "deploy/base/webhook-configuration.yaml"
-        configuration = yaml.safe_load(file.read_text())
-        for hook in configuration["webhooks"]:
-            hook["clientConfig"] = {"url": f"https://127.0.0.1:{port}/inject"}
-        return configuration
-
-    def namespace(self, name, **labels):
-        self.api.must("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace",
-                      "metadata": {"name": name, "labels": labels}})
-
+class Trial(Control):
     def make(self, namespace, pod, dry_run=False):
         return self.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods{'?dryRun=All' if dry_run else ''}", pod)
 
     def run(self):
         port = free_port()
-        self.namespace("funicular", **{"funicular.dev/inject": "false"})
         self.namespace("meshed", **{"funicular.dev/inject": "true"})
         self.namespace("plain")
-        if self.own is None:
-            for namespace in ("meshed", "plain"):
-                until("service account", lambda: self.account(namespace))
         # A pod that is there before anybody asks: the survey will miss its sidecar.
         early = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "early"}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
         assert self.make("meshed", early)[0] == 201
@@ -173,6 +51,7 @@ class Trial:
             else:
                 self.other_webhook_real()
                 self.burst(first)
+                self.confined()
         except BaseException:
             print(pathlib.Path(self.log).read_text()[-6000:], file=sys.stderr)
             raise
@@ -180,14 +59,6 @@ class Trial:
             for replica in self.replicas:
                 replica.stop()
         print(f"{self.claims} claims hold")
-
-    def account(self, namespace):
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-        if self.api.ask("GET", f"{path}/default")[0] != 200:
-            # Nobody runs the controller that would make accounts and their tokens.
-            self.api.ask("POST", path, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"},
-                                        "automountServiceAccountToken": False})
-        return self.api.ask("GET", f"{path}/default")[0] == 200
 
     def bundle(self, webhook):
         configuration = self.api.must("GET", f"{MUTATING}/funicular-webhook")
@@ -430,6 +301,16 @@ class Trial:
         assert set(RIGHTS) - seldom <= self.own.store.asked <= set(RIGHTS), self.own.store.asked ^ set(RIGHTS)
         self.claim(f"the webhook has the {len(RIGHTS)} rights that it uses and no other")
 
+    def confined(self):
+        """By the webhook's own token the real server refuses what the manifest does not grant."""
+        webhook = self.as_webhook()
+        for method, path in [("GET", "/api/v1/namespaces/meshed/secrets"), ("GET", "/api/v1/namespaces/meshed/pods/nobody"),
+                             ("GET", "/api/v1/namespaces/funicular/secrets/another"), ("DELETE", "/api/v1/namespaces/meshed"),
+                             ("GET", f"{MUTATING}/another"), ("GET", "/api/v1/nodes"), ("GET", "/api/v1/namespaces/meshed/events")]:
+            status, answer = webhook.ask(method, path)
+            assert status == 403, (method, path, status, answer)
+        self.claim("all of that by a service account's token with the manifest's rights, which give it nothing else")
+
     def renewal(self, webhook):
         """The Secret is lost: a new authority is made, published and served, without a restart."""
         old = self.api.must("GET", "/api/v1/namespaces/funicular/secrets/funicular-webhook-certificate")["data"]
@@ -457,7 +338,7 @@ RIGHTS = {
 
 
 def granted():
-    for role in yaml.safe_load_all((HERE.parent.parent / "deploy/base/webhook-rbac.yaml").read_text()):
+    for role in yaml.safe_load_all((DEPLOY / "base/webhook-rbac.yaml").read_text()):
         for rule in role.get("rules", []):
             for verb in rule["verbs"]:
                 for resource in rule["resources"]:
@@ -465,15 +346,5 @@ def granted():
                         yield verb, resource, name
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("funicular")
-    # 1 ms is what the program as it is shipped has to keep; this one was built for tests.
-    parser.add_argument("--median", type=float, default=0.01)
-    parser.add_argument("--server")
-    parser.add_argument("--token")
-    parser.add_argument("--ca")
-    Trial(parser.parse_args()).run()
-
-
-main()
+if __name__ == "__main__":
+    Trial(parser(__doc__).parse_args()).run()
