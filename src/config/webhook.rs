@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv6Net};
 use super::common::{Admin, Format, Level, Log};
 use super::section::{choice, section};
 use super::{Check, Role};
-use crate::model::inject;
 use crate::model::token::TrustDomain;
+use crate::model::{Name, inject};
 
 section! {
     /// The configuration of `funicular webhook`.
@@ -27,6 +27,8 @@ section! {
         kubeconfig: Option<PathBuf>,
         /// What proves the webhook's name to the API server.
         certificate: Certificate,
+        /// What Peak's nodes prove to each other, where the webhook is to make it.
+        peak: PeakCertificate,
         /// Whether Kubernetes events tell what became of a pod.
         events: bool = "true",
         /// How often all pods are looked over for those that should have a sidecar and have none.
@@ -55,6 +57,16 @@ section! {
         file: Option<PathBuf>,
         /// The file with its private key (PEM).
         key: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// An authority and a certificate for Peak's nodes, made and renewed as the webhook's own.
+    pub struct PeakCertificate {
+        /// The Secret that holds them; Peak's pods mount it. None: somebody else makes what they need.
+        secret: Option<String>,
+        /// The name that it is for: `cluster.name` of Peak's configuration.
+        name: Name = "registry.peak",
     }
 }
 

@@ -59,7 +59,7 @@ class Webhook:
             "FUNICULAR_LISTEN": f"127.0.0.1:{port}", "FUNICULAR_KUBECONFIG": kubeconfig, "FUNICULAR_NAMESPACE": "funicular",
             "FUNICULAR_CERTIFICATE_NAMES": "[127.0.0.1]", "FUNICULAR_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
             "FUNICULAR_ADMIN_METRICS": f"127.0.0.1:{self.health}", "FUNICULAR_SURVEY": "1s",
-            "FUNICULAR_CERTIFICATE_LIFE": "1m", **settings}
+            "FUNICULAR_CERTIFICATE_LIFE": "1m", "FUNICULAR_PEAK_SECRET": "funicular-peak-cluster", **settings}
         self.process = subprocess.Popen([program, "webhook"], env=environment, stderr=self.log)
 
     def get(self, path):

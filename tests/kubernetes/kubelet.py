@@ -99,19 +99,32 @@ class Node:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
+def of_stateful_set(stateful_set, ordinal):
+    """The pod that its controller makes: by its name it has its disks and is found."""
+    metadata, template = stateful_set["metadata"], stateful_set["spec"]["template"]
+    name = f"{metadata['name']}-{ordinal}"
+    claims = [{"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": f"{claim['metadata']['name']}-{name}"}}
+              for claim in stateful_set["spec"].get("volumeClaimTemplates") or []]
+    spec = {**template["spec"], "volumes": [*(template["spec"].get("volumes") or []), *claims]}
+    return {"apiVersion": "v1", "kind": "Pod", "spec": spec,
+            "metadata": {**template["metadata"], "name": name, "namespace": metadata["namespace"], "uid": f"uid-of-{name}"}}
+
+
 class Pod:
     def __init__(self, node, pod, api, at):
         self.node, self.pod, self.api, self.spec = node, pod, api, pod["spec"]
         self.name, self.namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         self.address = node.prefix + at
         self.folder = node.scratch / f"{self.namespace}-{self.name}-{at}"
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        self.netns = f"{self.name}-{at}"
+        self.netns, self.link = f"{self.name}-{at}", f"p{at}"
         self.sidecars, self.running, self.phases = [], [], []
         ip("netns", "add", self.netns)
         # As container networks do; else the pod's first seconds go by with duplicate address detection.
         ip("-n", self.netns, "link", "set", "lo", "up")
-        ip("link", "add", f"p{at}", "type", "veth", "peer", "name", "eth0", "netns", self.netns)
+        # A pod that comes back at its address is the same neighbour to all others.
+        ip("link", "add", f"p{at}", "type", "veth", "peer", "name", "eth0", "address", f"02:00:00:00:00:{int(at, 16):02x}", "netns", self.netns)
         ip("link", "set", f"p{at}", "master", "br0", "up")
         ip("-n", self.netns, "addr", "add", f"{self.address}/64", "dev", "eth0", "nodad")
         ip("-n", self.netns, "link", "set", "eth0", "up")
@@ -176,8 +189,10 @@ class Pod:
     def volume(self, volume):
         name = volume["name"]
         if "emptyDir" in volume or "persistentVolumeClaim" in volume:
-            folder = self.folder / name
-            folder.mkdir()
+            # A claim's disk outlives the pod.
+            claim = volume.get("persistentVolumeClaim")
+            folder = self.node.scratch / "disks" / claim["claimName"] if claim else self.folder / name
+            folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o777)
             return folder
         if "hostPath" in volume:
@@ -246,8 +261,15 @@ class Pod:
                 thread.join()
             for container in group:
                 in_time &= container.ended(deadline)
-        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True)
+        ip("link", "del", self.link)
+        ip("netns", "del", self.netns)
         return in_time
+
+    def kill(self):
+        """As a node that fails: nobody is told."""
+        for container in self.running + self.sidecars:
+            os.killpg(container.process.pid, signal.SIGKILL)
+        self.stop()
 
     def metric(self, name, port=15020, **labels):
         total = 0.0

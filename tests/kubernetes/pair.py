@@ -134,14 +134,16 @@ class Pair(Control):
     def config_map(self, name, data):
         self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"}, "data": data})
 
-    def peak(self):
+    def peak_command(self):
         """Peak, who answers as the cluster's DNS too."""
         zones = []
         for name, text in [("shop.peak", ZONE), ("cluster.local", CLUSTER_ZONE)]:
             (self.folder / name).write_text(text)
             zones += ["--zone", f"{name}={self.folder / name}"]
-        log = open(self.folder / "peak.log", "ab")
-        return subprocess.Popen([self.arguments.funicular, "peak", *zones, "--listen", f"[{self.node.address}]:53"], stderr=log)
+        return [self.arguments.funicular, "peak", *zones, "--listen", f"[{self.node.address}]:53"]
+
+    def peak(self):
+        return subprocess.Popen(self.peak_command(), stderr=open(self.folder / "peak.log", "ab"))
 
     def made(self, name, spec, native, **annotations):
         """The pod as the API server keeps it after admission, or what it would be if the server knew native sidecars."""

@@ -46,10 +46,11 @@ const INSTALLING: [Right; 14] = [
 ];
 
 const CERTIFICATE: &str = "funicular-webhook-certificate";
+const PEAK_CERTIFICATE: &str = "funicular-peak-cluster";
 const CONFIGURATIONS: (&str, &str) = ("admissionregistration.k8s.io", "mutatingwebhookconfigurations");
 
 /// What the webhook does; deploy/base/webhook-rbac.yaml gives it.
-const WEBHOOK: [Right; 10] = [
+const WEBHOOK: [Right; 12] = [
     right("list", "", "namespaces", "", false),
     right("watch", "", "namespaces", "", false),
     right("get", "", "namespaces", "", false),
@@ -60,6 +61,8 @@ const WEBHOOK: [Right; 10] = [
     right("create", "", "secrets", "", true),
     right("get", "", "secrets", CERTIFICATE, true),
     right("update", "", "secrets", CERTIFICATE, true),
+    right("get", "", "secrets", PEAK_CERTIFICATE, true),
+    right("update", "", "secrets", PEAK_CERTIFICATE, true),
 ];
 
 /// Whether we may install.

@@ -134,17 +134,17 @@ fn sidecar(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Value {
         put("restartPolicy", json!("Always"));
         put("startupProbe", json!({ "httpGet": ready, "periodSeconds": 1, "failureThreshold": START_SECONDS }));
     } else {
-        let wait = |flags: &[&str]| [&[PROGRAM, "sidecar", "wait"], flags].concat();
-        let begin = wait(&["--deadline", &format!("{START_SECONDS}s")]);
+        let (begin, end) = (format!("{START_SECONDS}s"), format!("{}s", stopping(pod, settings).0));
         // Everybody is told to stop at once, and applications have last calls.
-        let end = wait(&["--idle", IDLE, "--deadline", &format!("{}s", stopping(pod, settings).0)]);
-        put("lifecycle", json!({ "postStart": exec(&begin), "preStop": exec(&end) }));
+        let (begin, end) = (wait(&["--deadline", &begin]), wait(&["--idle", IDLE, "--deadline", &end]));
+        put("lifecycle", json!({ "postStart": begin, "preStop": end }));
     }
     container.into()
 }
 
-fn exec(command: &[&str]) -> Value {
-    json!({ "exec": { "command": command } })
+/// A hook: `funicular sidecar wait`.
+fn wait(flags: &[&str]) -> Value {
+    json!({ "exec": { "command": [&[PROGRAM, "sidecar", "wait"], flags].concat() } })
 }
 
 /// How many seconds a stop may take: until nobody calls any longer, then until what is open is closed. A native sidecar is
