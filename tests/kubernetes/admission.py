@@ -6,12 +6,12 @@
 Needs kubernetes-validate (PyPI), whose schemas judge what comes out. Prints one line for each claim.
 """
 
-import base64, concurrent.futures, copy, json, pathlib, ssl, subprocess, sys, tempfile, time
+import base64, concurrent.futures, copy, json, pathlib, shutil, ssl, subprocess, sys, tempfile, time
 
 import kubernetes_validate
 import yaml
 
-from control import DEPLOY, HERE, MUTATING, Control, free_port, parser, until
+from control import DEPLOY, HERE, MUTATING, Authority, Control, free_port, parser, until
 
 
 def documents(name):
@@ -43,11 +43,13 @@ class Trial(Control):
             self.events()
             if self.own:
                 self.native_shape()
+                self.workloads()
                 self.watches(first)
                 self.other_webhook()
                 self.burst(first)
                 self.renewal(first)
                 self.rights()
+                self.cert_manager()
             else:
                 self.other_webhook_real()
                 self.burst(first)
@@ -188,6 +190,36 @@ class Trial(Control):
         assert inits[1]["restartPolicy"] == "Always" and "add" not in inits[1]["securityContext"]["capabilities"]
         self.claim("the sidecar is there before every other init container and has no capability")
 
+    def workloads(self):
+        """The pods of each kind of workload as its controller makes them, and the workload's manifest offline."""
+        groups = {"Deployment": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1"}
+        for kind, group in groups.items():
+            name, labels = kind.lower(), {"app": kind.lower()}
+            ends = kind in ("Job", "CronJob")
+            spec = {"containers": [{"name": "work", "image": "w"}], **({"restartPolicy": "Never"} if ends else {})}
+            template = {"metadata": {"labels": labels}, "spec": spec}
+            body = {"Job": {"template": template}, "CronJob": {"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}},
+                    "StatefulSet": {"serviceName": name}}.get(kind, {})
+            if not ends:
+                body.update(selector={"matchLabels": labels}, template=template)
+            manifest = {"apiVersion": group, "kind": kind, "metadata": {"name": name, "namespace": "meshed"}, "spec": body}
+            self.judge(manifest)
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "meshed", "labels": {"funicular.dev/inject": "true"}}}
+            told = subprocess.run([self.arguments.funicular, "inject", "-", "-o", "json"], capture_output=True, text=True,
+                                  input=json.dumps(namespace) + "\n---\n" + json.dumps(manifest))
+            assert told.returncode == 0, told.stderr
+            injected, = (item for item in json.loads(told.stdout)["items"] if item["kind"] == kind)
+            assert "funicular-init" in json.dumps(injected), kind
+            self.judge(injected)
+            assert self.offline("uninject", injected) == manifest, kind
+            owner = {"apiVersion": group, "kind": kind, "name": name, "uid": "22222222-2222-2222-2222-222222222222", "controller": True, "blockOwnerDeletion": True}
+            named = {"name": f"{name}-0"} if kind == "StatefulSet" else {"generateName": f"{name}-5d4f8-"}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], **named, "ownerReferences": [owner]}, "spec": spec}
+            status, made = self.make("meshed", pod)
+            assert status == 201 and self.sidecar(made) == ["funicular-init", "funicular"], (kind, made)
+            self.judge(made)
+        self.claim(f"pods of {', '.join(groups)} get their sidecars, and so do the manifests of these offline: valid, and restored")
+
     def watches(self, webhook):
         self.own.store.forget_history()
         self.namespace("later", **{"funicular.dev/inject": "true"})
@@ -320,6 +352,36 @@ class Trial(Control):
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "renewed"}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
         until("the new certificate is believed", lambda: self.make("meshed", pod, dry_run=True)[0] == 201)
         self.claim("a Secret that is lost is made anew, published and served by all replicas without a restart")
+
+
+    def cert_manager(self):
+        """Files that somebody else renews: the webhook serves them, and leaves caBundle to whoever made them."""
+        folder = pathlib.Path(tempfile.mkdtemp())
+        authority = Authority(folder)
+        served = [folder / "served.crt", folder / "served.key"]
+        issue = lambda: [shutil.copy(*pair) for pair in zip(authority.certificate("127.0.0.1"), served)]
+        issue()
+        port = free_port()
+        configuration = self.configuration(port)
+        configuration["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from": "funicular/funicular-webhook"}
+        bundle = base64.b64encode(authority.file.read_bytes()).decode()
+        for hook in configuration["webhooks"]:
+            hook["clientConfig"]["caBundle"] = bundle
+        self.api.must("DELETE", f"{MUTATING}/funicular-webhook")
+        self.api.must("POST", MUTATING, configuration)
+        webhook = self.webhook(port=port, FUNICULAR_CERTIFICATE_FILE=str(served[0]), FUNICULAR_CERTIFICATE_KEY=str(served[1]))
+        self.replicas.append(webhook)
+        until("ready", lambda: webhook.get("/ready")[0] == 200)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "by-file"}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
+        assert self.sidecar(self.make("meshed", pod, dry_run=True)[1])
+        ends = webhook.metric("funicular_webhook_certificate_expiry_timestamp_seconds")
+        authority.days = 5
+        issue()
+        until("the renewed certificate is served", lambda: webhook.metric("funicular_webhook_certificate_expiry_timestamp_seconds") > ends, 60)
+        assert self.sidecar(self.make("meshed", pod, dry_run=True)[1])
+        kept = self.api.must("GET", f"{MUTATING}/funicular-webhook")["webhooks"]
+        assert {hook["clientConfig"]["caBundle"] for hook in kept} == {bundle}
+        self.claim("a certificate from files, as cert-manager writes them, is served and renewed, and caBundle left alone")
 
 
 # Every right of the webhook, and why it has it.

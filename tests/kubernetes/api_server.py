@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 KINDS = {"pods": "Pod", "namespaces": "Namespace", "secrets": "Secret", "events": "Event", "configmaps": "ConfigMap",
          "serviceaccounts": "ServiceAccount", "clusterroles": "ClusterRole", "clusterrolebindings": "ClusterRoleBinding",
          "roles": "Role", "rolebindings": "RoleBinding", "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
-         "deployments": "Deployment", "daemonsets": "DaemonSet", "statefulsets": "StatefulSet", "nodes": "Node"}
+         "deployments": "Deployment", "daemonsets": "DaemonSet", "statefulsets": "StatefulSet", "nodes": "Node", "leases": "Lease"}
 # Kinds of the whole cluster.
 CLUSTERED = {"namespaces", "mutatingwebhookconfigurations", "clusterroles", "clusterrolebindings", "nodes"}
 ISSUER = "https://kubernetes.default.svc"
@@ -103,6 +103,8 @@ class Signer:
 class Store:
     def __init__(self):
         self.signer = Signer()
+        self.denied = set()  # (verb, resource) that whoever asks may not
+        self.fast = 0  # seconds that the server's clock is ahead
         self.lock = threading.Condition()
         self.objects = {}  # (plural, namespace, name) -> object
         self.history = []  # (version, type, plural, object)
@@ -183,6 +185,26 @@ class Store:
             claims["kubernetes.io"]["pod"] = {"name": bound["name"], "uid": bound["uid"]}
         return {**request, "status": {"token": self.signer.sign(claims)}}
 
+    def allows(self, spec):
+        """What the stored roles grant to an account of ours; whoever asks for itself may do all but what is `denied`."""
+        asked = spec["resourceAttributes"]
+        if "user" not in spec:
+            return (asked["verb"], asked["resource"]) not in self.denied
+        *_, namespace, account = spec["user"].split(":")
+        for plural, within in (("clusterrolebindings", None), ("rolebindings", asked.get("namespace"))):
+            for binding in self.list(plural):
+                subjects = [(s.get("namespace"), s["name"]) for s in binding["subjects"] if s["kind"] == "ServiceAccount"]
+                if (namespace, account) in subjects and (within is None or binding["metadata"]["namespace"] == within) \
+                        and self.grants(binding["roleRef"], within, asked):
+                    return True
+        return False
+
+    def grants(self, reference, namespace, asked):
+        plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
+        role = self.objects.get((plural, "" if plural == "clusterroles" else namespace, reference["name"])) or {"rules": []}
+        return any(asked["group"] in rule["apiGroups"] and asked["resource"] in rule["resources"] and asked["verb"] in rule["verbs"]
+                   and ("resourceNames" not in rule or asked.get("name") in rule["resourceNames"]) for rule in role["rules"])
+
     # Admission
 
     def admit(self, namespace, pod, dry_run):
@@ -260,6 +282,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.store.fast)
 
     def parts(self):
         """plural, namespace, name, query; notes what was asked, except by the tests themselves"""
@@ -362,6 +387,8 @@ class Handler(BaseHTTPRequestHandler):
         plural, namespace, name, query = self.parts()
         try:
             object = self.body()
+            if plural in ("subjectaccessreviews", "selfsubjectaccessreviews"):
+                return self.answer(201, {**object, "status": {"allowed": self.store.allows(object["spec"])}})
             if plural == "serviceaccounts" and name:
                 return self.answer(201, self.store.token(namespace, name, object))
             if plural == "pods":

@@ -110,7 +110,7 @@ class Authority:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.file = self.folder / "ca.crt"
+        self.file, self.days = self.folder / "ca.crt", 2
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=trial",
                 "-addext", "keyUsage=critical,keyCertSign", "-keyout", self.folder / "ca.key", "-out", self.file)
 
@@ -123,7 +123,7 @@ class Authority:
         extensions = self.folder / f"{stem}.ext"
         extensions.write_text(f"subjectAltName={kinds}\nextendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\n"
                               "basicConstraints=critical,CA:FALSE\nauthorityKeyIdentifier=keyid\n")
-        openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.folder / "ca.key", "-CAcreateserial", "-days", "2",
+        openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.folder / "ca.key", "-CAcreateserial", "-days", self.days,
                 "-extfile", extensions, "-out", chain)
         return chain, key
 
@@ -136,6 +136,8 @@ PLACES = {
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "MutatingWebhookConfiguration": MUTATING,
+    "Node": "/api/v1/nodes", "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+    **{kind: "/apis/apps/v1/namespaces/{}/" + kind.lower() + "s" for kind in ("Deployment", "StatefulSet", "DaemonSet")},
 }
 
 
@@ -207,7 +209,10 @@ class Control:
 
     def one_webhook(self):
         """A webhook, ready and asked by the API server."""
-        port = free_port()
+        port, configuration = free_port(), MUTATING + "/funicular-webhook"
+        # An earlier trial's, whose webhook is gone.
+        if self.api.ask("GET", configuration)[0] == 200:
+            self.api.must("DELETE", configuration)
         self.apply(self.configuration(port))
         webhook = self.webhook(port=port)
         until("the webhook is ready", lambda: webhook.get("/ready")[0] == 200)
