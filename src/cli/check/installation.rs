@@ -13,7 +13,7 @@ use crate::ops::output::{Format, Output, print};
 
 /// For an installation.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct Installation {
     /// Before anything is installed: whether this machine and the cluster are fit for it, and you may install it.
     #[arg(long)]
     pre: bool,
@@ -37,7 +37,7 @@ pub(super) struct Args {
 }
 
 /// Exit code 0 when nothing is wrong, 1 otherwise.
-pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Installation, output: Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let categories = runtime.block_on(all(args));
     let report = match output.format {
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     Ok(if findings::is_well(&categories) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn all(args: &Args) -> Vec<Category> {
+async fn all(args: &Installation) -> Vec<Category> {
     let mut categories = vec![Category { name: "kernel", findings: kernel::look().await }];
     let mut add = |name, findings| categories.push(Category { name, findings });
     match Cluster::new(args.kubeconfig.as_deref()).await {

@@ -32,7 +32,7 @@ pub(super) struct Args {
     #[command(flatten)]
     configuration: Configuration,
     #[command(flatten)]
-    installation: installation::Args,
+    installation: installation::Installation,
     #[command(flatten)]
     output: Output,
 }
