@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a configuration: every fault with its place, before anything depends on it.
+    /// Check a configuration, every fault with its place; or without one, this machine, a cluster and an installation.
     Check(check::Args),
     /// Print a shell's completion script.
     Completion(completion::Args),

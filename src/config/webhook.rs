@@ -9,7 +9,8 @@ use ipnet::{IpNet, Ipv6Net};
 use super::common::{Admin, Format, Level, Log};
 use super::section::{choice, section};
 use super::{Check, Role};
-use crate::model::inject;
+use crate::model::token::TrustDomain;
+use crate::model::{Name, inject};
 
 section! {
     /// The configuration of `funicular webhook`.
@@ -26,6 +27,8 @@ section! {
         kubeconfig: Option<PathBuf>,
         /// What proves the webhook's name to the API server.
         certificate: Certificate,
+        /// What Peak's nodes prove to each other, where the webhook is to make it.
+        peak: PeakCertificate,
         /// Whether Kubernetes events tell what became of a pod.
         events: bool = "true",
         /// How often all pods are looked over for those that should have a sidecar and have none.
@@ -54,6 +57,16 @@ section! {
         file: Option<PathBuf>,
         /// The file with its private key (PEM).
         key: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// An authority and a certificate for Peak's nodes, made and renewed as the webhook's own.
+    pub struct PeakCertificate {
+        /// The Secret that holds them; Peak's pods mount it. None: somebody else makes what they need.
+        secret: Option<String>,
+        /// The name that it is for: `cluster.name` of Peak's configuration.
+        name: Name = "registry.peak",
     }
 }
 
@@ -102,6 +115,12 @@ section! {
         log_format: Option<Format>,
         /// Whether the kubelet's probes are asked of the sidecar, which asks the application.
         rewrite_probes: bool = "true",
+        /// Whether pods lease slices of their services. They are given the node agent's socket, a folder of the node
+        /// that namespaces with Pod Security `baseline` or stricter do not allow, and a name for their lease.
+        leases: bool = "false",
+        /// The trust domain in which a pod's account is its identity: `spiffe://<this>/ns/<namespace>/sa/<account>`. None:
+        /// the sidecar's configuration says who it is.
+        trust_domain: Option<TrustDomain>,
         /// The device that connects pods.
         device: String = "eth0",
         /// Prefixes of services that the pods serve.
@@ -159,6 +178,8 @@ impl SidecarDefaults {
             log_level: self.log_level.map(|level| level.word().to_owned()),
             log_format: self.log_format.map(|format| format.word().to_owned()),
             rewrite_probes: self.rewrite_probes,
+            leases: self.leases,
+            trust_domain: self.trust_domain.clone(),
             device: self.device.clone(),
             service_prefixes: self.service_prefixes.clone(),
             skip_inbound_ports: ports(&self.skip_inbound_ports),

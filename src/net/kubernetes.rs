@@ -6,13 +6,18 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::{Stream, StreamExt};
+use hyper::header::DATE;
 use hyper::http::{Method, Request};
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 use serde_json::{Map, Value};
+
+use crate::model::UnixSeconds;
+use crate::wire::moment;
 
 /// Where a pod finds the namespace that it runs in.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -194,6 +199,17 @@ impl Cluster {
             what: "GET /version".to_owned(),
             cause: format!("its version is {version}"),
         })
+    }
+
+    /// What time it is by the server's clock, to the second, when it says so.
+    ///
+    /// # Errors
+    /// [`KubernetesError`].
+    pub async fn time(&self) -> Result<Option<UnixSeconds>, KubernetesError> {
+        let unreached = |cause: String| KubernetesError::Unreached { what: "GET /version".to_owned(), cause };
+        let request = Request::get("/version").body(Body::empty()).map_err(|error| unreached(error.to_string()))?;
+        let answer = self.client.send(request).await.map_err(|error| unreached(chain(&error)))?;
+        Ok(answer.headers().get(DATE).and_then(|date| moment::http_date(date.to_str().ok()?)))
     }
 
     /// The cluster's namespaces and whatever happens to them, for ever. A watch that breaks or is too old (410) is begun

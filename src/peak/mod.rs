@@ -20,7 +20,7 @@ mod secondary;
 mod slices;
 pub mod store;
 mod transfer;
-mod tree;
+pub mod tree;
 mod update;
 mod zones;
 

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use super::directory::{Directory, LastKnown};
-use super::inbound::admit::{OwnService, Probes, Told};
+use super::inbound::admit::{OwnService, Told};
 use super::inbound::forward::Forward;
 use super::inbound::relay::Leased;
 use super::inbound::verify::Verifier;
@@ -172,7 +172,7 @@ impl Lasting {
 
     /// What calls to the pod are carried by.
     pub(super) fn inbound(&self, config: &Sidecar, material: &Material) -> Inbound {
-        let sidecar::Inbound { limits, probes, .. } = &config.inbound;
+        let limits = &config.inbound.limits;
         let of_source = Bounds { open: limits.connections_per_source, pending: limits.handshakes_per_source };
         let of_all = Bounds { open: limits.handshakes, pending: limits.handshakes };
         Inbound {
@@ -186,7 +186,6 @@ impl Lasting {
             handshake_timeout: config.inbound.handshake_timeout,
             sources: self.callers.within(of_source),
             handshakes: self.handshakes.within(of_all),
-            probes: Probes { ports: probes.ports.iter().copied().collect(), from: probes.from.clone() },
             memory: Arc::clone(&self.memory),
             leased: self.leased.clone(),
             forward: Forward { mark: config.outbound.mark, reserved: self.reserved.clone() },

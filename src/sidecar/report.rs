@@ -37,8 +37,6 @@ labels! {
         Legacy = "legacy",
         /// To another pod of the service, whose slice it is.
         Relay = "relay",
-        /// A health check of the kubelet.
-        Probe = "probe",
     }
 }
 

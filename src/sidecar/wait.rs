@@ -1,6 +1,7 @@
-//! `funicular sidecar wait`: holds a pod's start up until its sidecar is ready.
+//! `funicular sidecar wait`: holds a pod's start up until its sidecar is ready, or its sidecar's end until nobody calls.
 //!
-//! Runs in the sidecar's own container, as Kubernetes' `postStart`, where it has neither shell nor curl.
+//! Runs in the sidecar's own container, as Kubernetes' `postStart` and `preStop`, where it has neither shell nor curl. Only
+//! a sidecar among the pod's containers needs it: a native one is begun before and ended after them by Kubernetes itself.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,12 +13,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What says how many connections are open.
+const OPEN: &str = "funicular_connections_open{";
+
 /// Flags of `funicular sidecar wait`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The port of the sidecar's metrics and health
     #[arg(long, default_value_t = 15020)]
     port: u16,
+    /// Wait until no connection has been open for so long, such as 3s, instead of until the sidecar is ready
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    idle: Option<Duration>,
     /// How long to wait, such as 90s
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
     deadline: Duration,
@@ -29,14 +36,19 @@ fn span(text: &str) -> Result<Duration, String> {
     Duration::parse(text).map_err(|detail| format!("write {}{detail}", Duration::EXPECTED))
 }
 
-/// Exit code 0 once the sidecar is ready, 1 when it was not by the deadline.
+/// Exit code 0 once the sidecar is ready, 1 when it was not by the deadline; with `--idle` always 0, since whoever still
+/// calls by then is the sidecar's own drain's concern.
 ///
 /// # Errors
-/// Never; the shape is that of other commands.
+/// The sidecar is not ready by the deadline.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let deadline = Instant::now() + args.deadline;
+    let (at, deadline) = ((Ipv4Addr::LOCALHOST, args.port).into(), Instant::now() + args.deadline);
+    if let Some(idle) = args.idle {
+        until_idle(at, idle, deadline);
+        return Ok(ExitCode::SUCCESS);
+    }
     loop {
-        let said = match ask((Ipv4Addr::LOCALHOST, args.port).into()) {
+        let said = match ask(at, "/ready") {
             Ok(said) if said.starts_with("HTTP/1.1 200 ") => return Ok(ExitCode::SUCCESS),
             Ok(said) => said.lines().last().unwrap_or_default().to_owned(),
             Err(error) => error.to_string(),
@@ -48,12 +60,70 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Waits until no connection has been open for `idle`, or nobody can say any longer.
+fn until_idle(at: SocketAddr, idle: Duration, deadline: Instant) {
+    let mut since = None;
+    while Instant::now() < deadline {
+        let Ok(told) = ask(at, "/metrics") else { return };
+        since = if is_idle(&told) { since.or_else(|| Some(Instant::now())) } else { None };
+        if since.is_some_and(|since: Instant| since.elapsed() >= idle) {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn is_idle(metrics: &str) -> bool {
+    metrics.lines().filter(|line| line.starts_with(OPEN)).all(|line| line.ends_with(" 0"))
+}
+
 /// One request and its whole answer.
-fn ask(at: SocketAddr) -> io::Result<String> {
+fn ask(at: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers each question with the next of these bodies, then is gone.
+    fn answering(bodies: &'static [&'static str]) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for body in bodies {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 512]);
+                write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}\n").unwrap();
+            }
+        });
+        at
+    }
+
+    const BUSY: &str =
+        "funicular_connections_open{direction=\"inbound\"} 0\nfunicular_connections_open{direction=\"outbound\"} 2";
+    const IDLE: &str =
+        "funicular_connections_open{direction=\"inbound\"} 0\nfunicular_connections_open{direction=\"outbound\"} 0";
+
+    #[test]
+    fn a_sidecar_is_idle_when_no_direction_has_a_connection() {
+        assert!(is_idle(IDLE) && !is_idle(BUSY));
+    }
+
+    #[test]
+    fn it_waits_for_open_connections_and_no_longer_than_the_sidecar_lives() {
+        let far = Instant::now() + Duration::from_secs(600);
+        let begun = Instant::now();
+        until_idle(answering(&[BUSY, IDLE, IDLE]), PAUSE, far);
+        assert!(begun.elapsed() >= 2 * PAUSE, "busy once, then idle for as long as was asked");
+        until_idle(answering(&[BUSY]), PAUSE, far);
+        until_idle(answering(&[BUSY]), PAUSE, Instant::now());
+    }
 }

@@ -1,5 +1,5 @@
 //! What proves the webhook's name to the API server: an authority and a certificate of our own in a Secret that all
-//! replicas share, or files that somebody else renews.
+//! replicas share, or files that somebody else renews. The same for Peak's nodes, which belong together by theirs.
 //!
 //! The Secret is replaced only in the version that was read; whoever loses takes what the winner has written. Private
 //! keys are in the Secret and in memory, in no file, no log and no error.
@@ -64,12 +64,25 @@ pub(super) struct Keeper {
     pub(super) cluster: Cluster,
     pub(super) namespace: String,
     pub(super) secret: String,
-    pub(super) configuration: String,
     /// DNS names and addresses to prove, the first by which it is called.
     pub(super) names: Vec<String>,
     pub(super) life: Duration,
-    pub(super) served: Served,
-    pub(super) metrics: Metrics,
+    pub(super) user: User,
+}
+
+/// Who shows the certificate.
+pub(super) enum User {
+    /// This process; the API server believes it by a configuration.
+    Webhook {
+        /// The configuration whose `caBundle` is kept up to date.
+        configuration: String,
+        /// What is shown just now.
+        served: Served,
+        /// Where its end is told.
+        metrics: Metrics,
+    },
+    /// Pods that mount the Secret.
+    Pods,
 }
 
 /// What the Secret holds, in PEM.
@@ -84,8 +97,7 @@ struct Material {
 
 impl Keeper {
     /// Keeps the certificate for ever; `task` is done when there is one and the API server believes it.
-    pub(super) async fn keep(self, task: Task) {
-        let mut task = Some(task);
+    pub(super) async fn keep(self, mut task: Option<Task>) {
         let mut current: Option<Material> = None;
         let pause = LONGEST_PAUSE.min(self.life / 20).max(Duration::from_millis(500));
         loop {
@@ -101,7 +113,7 @@ impl Keeper {
                 }
                 Err(error) => tracing::warn!(reason = error.reason(), "certificate not looked after: {error}"),
             }
-            tokio::time::sleep(if task.is_some() { Duration::from_millis(500) } else { pause }).await;
+            tokio::time::sleep(if current.is_none() { Duration::from_millis(500) } else { pause }).await;
         }
     }
 
@@ -121,12 +133,14 @@ impl Keeper {
             (Some(material), Step::Keep) => material,
             (material, step) => {
                 let changed = self.changed(material, step)?;
-                tracing::info!(?step, secret = self.secret, "the webhook's certificate is renewed");
+                tracing::info!(?step, secret = self.secret, "the certificate is renewed");
                 self.write(&path, object, &changed).await?;
                 changed
             }
         };
-        self.publish(&material.bundle).await?;
+        if let User::Webhook { configuration, .. } = &self.user {
+            self.publish(configuration, &material.bundle).await?;
+        }
         Ok(material)
     }
 
@@ -203,11 +217,10 @@ impl Keeper {
     }
 
     /// Puts the bundle where the API server reads it, if it is not there.
-    async fn publish(&self, bundle: &str) -> Result<(), CertificateError> {
-        let path =
-            format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", self.configuration);
+    async fn publish(&self, configuration: &str, bundle: &str) -> Result<(), CertificateError> {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{configuration}");
         let Some(object) = self.cluster.get(&path).await? else {
-            tracing::warn!(configuration = self.configuration, "there is no such MutatingWebhookConfiguration");
+            tracing::warn!(configuration, "there is no such MutatingWebhookConfiguration");
             return Ok(());
         };
         let bundle = STANDARD.encode(bundle);
@@ -223,13 +236,16 @@ impl Keeper {
         }
         if ops.len() > 1 {
             self.cluster.patch(&path, &ops.into()).await?;
-            tracing::info!(configuration = self.configuration, "caBundle brought up to date");
+            tracing::info!(configuration, "caBundle brought up to date");
         }
         Ok(())
     }
 
     fn serve(&self, material: &Material) -> Result<(), CertificateError> {
-        serve(&self.served, &self.metrics, &material.certificate, &material.key)
+        match &self.user {
+            User::Webhook { served, metrics, .. } => serve(served, metrics, &material.certificate, &material.key),
+            User::Pods => Ok(()),
+        }
     }
 }
 
@@ -270,7 +286,7 @@ pub(super) async fn follow_files(file: &Path, key: &Path, served: Served, metric
 /// The name of every authority of ours: its certificates are told apart by their keys.
 fn authority_params(now: UnixSeconds, life: Duration) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::<String>::new())?;
-    params.distinguished_name.push(DnType::CommonName, "funicular webhook authority");
+    params.distinguished_name.push(DnType::CommonName, "funicular authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     limited(&mut params, now, life);
@@ -300,7 +316,7 @@ fn leaf(
     let mut params = CertificateParams::new(names.to_vec())?;
     params.distinguished_name.push(DnType::CommonName, names.first().map_or("funicular", String::as_str));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     limited(&mut params, now, life);
     let key = KeyPair::generate()?;

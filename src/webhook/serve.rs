@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::answer::Desk;
-use super::certificate::{self, Keeper, Served};
+use super::certificate::{self, Keeper, Served, User};
 use super::events::{self, Events};
 use super::metrics::Metrics;
 use super::namespaces::Namespaces;
@@ -173,11 +173,22 @@ fn keep_certificate(
     task: Task,
 ) {
     let (served, metrics) = (Arc::clone(served), metrics.clone());
+    let namespace = config.namespace.clone().unwrap_or_else(|| cluster.namespace().to_owned());
+    if let Some(secret) = config.peak.secret.clone() {
+        let keeper = Keeper {
+            cluster: cluster.clone(),
+            namespace: namespace.clone(),
+            secret,
+            names: vec![config.peak.name.to_string().trim_end_matches('.').to_owned()],
+            life: config.certificate.life,
+            user: User::Pods,
+        };
+        running.spawn(keeper.keep(None));
+    }
     if let (Some(file), Some(key)) = (config.certificate.file.clone(), config.certificate.key.clone()) {
         running.spawn(async move { certificate::follow_files(&file, &key, served, metrics, task).await });
         return;
     }
-    let namespace = config.namespace.clone().unwrap_or_else(|| cluster.namespace().to_owned());
     let mut names = vec![
         format!("{}.{namespace}.svc", config.service),
         format!("{}.{namespace}.svc.cluster.local", config.service),
@@ -187,13 +198,11 @@ fn keep_certificate(
         cluster: cluster.clone(),
         namespace,
         secret: config.certificate.secret.clone(),
-        configuration: config.configuration.clone(),
         names,
         life: config.certificate.life,
-        served,
-        metrics,
+        user: User::Webhook { configuration: config.configuration.clone(), served, metrics },
     };
-    running.spawn(keeper.keep(task));
+    running.spawn(keeper.keep(Some(task)));
 }
 
 /// Whether the cluster starts init containers that restart always; asked until there is an answer.

@@ -8,6 +8,7 @@ pub mod first_words;
 pub mod jwks;
 pub mod jwt;
 pub mod lease;
+pub mod moment;
 pub mod proxy_header;
 pub mod tunnel;
 pub mod x509;

@@ -6,148 +6,26 @@
 Needs kubernetes-validate (PyPI), whose schemas judge what comes out. Prints one line for each claim.
 """
 
-import argparse, base64, concurrent.futures, copy, json, os, pathlib, signal, socket, ssl, subprocess, sys, tempfile, time
-import urllib.error, urllib.request
+import base64, concurrent.futures, copy, json, pathlib, shutil, ssl, subprocess, sys, tempfile, time
 
 import kubernetes_validate
 import yaml
 
-HERE = pathlib.Path(__file__).parent
-MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(what, holds, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-    return value
+from control import DEPLOY, HERE, MUTATING, Authority, Control, free_port, parser, until
 
 
 def documents(name):
     return [d for d in yaml.safe_load_all((HERE / "pods" / name).read_text()) if d]
 
 
-class Api:
-    def __init__(self, server, token=None, ca=None):
-        self.server, self.token = server, token
-        self.context = ssl.create_default_context(cafile=ca) if ca else None
-
-    def ask(self, method, path, body=None, kind="application/json"):
-        """status, object"""
-        request = urllib.request.Request(self.server + path, method=method, headers={"Content-Type": kind},
-                                         data=None if body is None else json.dumps(body).encode())
-        if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
-        try:
-            with urllib.request.urlopen(request, timeout=30, context=self.context) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    def must(self, method, path, body=None, kind="application/json"):
-        status, object = self.ask(method, path, body, kind)
-        assert status < 300, (method, path, status, object)
-        return object
-
-
-class Webhook:
-    """One replica."""
-
-    def __init__(self, program, kubeconfig, port, name, log, **settings):
-        self.health = free_port()
-        self.log = open(log, "ab")
-        environment = {
-            "FUNICULAR_LISTEN": f"127.0.0.1:{port}", "FUNICULAR_KUBECONFIG": kubeconfig, "FUNICULAR_NAMESPACE": "funicular",
-            "FUNICULAR_CERTIFICATE_NAMES": "[127.0.0.1]", "FUNICULAR_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
-            "FUNICULAR_ADMIN_METRICS": f"127.0.0.1:{self.health}", "FUNICULAR_SURVEY": "1s",
-            "FUNICULAR_CERTIFICATE_LIFE": "1m", **settings}
-        self.process = subprocess.Popen([program, "webhook"], env=environment, stderr=self.log)
-
-    def get(self, path):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except (urllib.error.HTTPError, OSError) as error:
-            return getattr(error, "code", 0), ""
-
-    def metric(self, name):
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            if line.startswith(name + "{") or line.startswith(name + " "):
-                total += float(line.rsplit(" ", 1)[1])
-        return total
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-
-
-class Trial:
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.own = None
-        if arguments.server:
-            self.api = Api(arguments.server, arguments.token, arguments.ca)
-            self.kubeconfig = self.written({
-                "apiVersion": "v1", "kind": "Config", "current-context": "t",
-                "clusters": [{"name": "t", "cluster": {"server": arguments.server, "certificate-authority": os.path.abspath(arguments.ca)}}],
-                "users": [{"name": "t", "user": {"token": arguments.token}}],
-                "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t", "namespace": "funicular"}}]})
-        else:
-            sys.path.insert(0, str(HERE))
-            import api_server
-            self.own = api_server.ApiServer()
-            self.api, self.kubeconfig = Api(self.own.url), self.own.kubeconfig()
-        self.minor = int("".join(c for c in self.api.must("GET", "/version")["minor"] if c.isdigit()))
-        self.native = self.minor >= 29
-        self.log = tempfile.mkstemp(suffix=".log")[1]
-        self.claims = 0
-
-    @staticmethod
-    def written(object):
-        file = tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False)
-        json.dump(object, file)
-        file.close()
-        return file.name
-
-    def claim(self, text):
-        self.claims += 1
-        print(f"ok {self.claims} {text}", flush=True)
-
-    def webhook(self, **settings):
-        return Webhook(self.arguments.funicular, self.kubeconfig, settings.pop("port"), "w", self.log, **settings)
-
-    def configuration(self, port):
-        """The one of deploy/, with the address of this machine in place of the Service."""
-        file = HERE.parent.parent / "deploy/base/webhook-configuration.yaml"
-        configuration = yaml.safe_load(file.read_text())
-        for hook in configuration["webhooks"]:
-            hook["clientConfig"] = {"url": f"https://127.0.0.1:{port}/inject"}
-        return configuration
-
-    def namespace(self, name, **labels):
-        self.api.must("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace",
-                      "metadata": {"name": name, "labels": labels}})
-
+class Trial(Control):
     def make(self, namespace, pod, dry_run=False):
         return self.api.ask("POST", f"/api/v1/namespaces/{namespace}/pods{'?dryRun=All' if dry_run else ''}", pod)
 
     def run(self):
         port = free_port()
-        self.namespace("funicular", **{"funicular.dev/inject": "false"})
         self.namespace("meshed", **{"funicular.dev/inject": "true"})
         self.namespace("plain")
-        if self.own is None:
-            for namespace in ("meshed", "plain"):
-                until("service account", lambda: self.account(namespace))
         # A pod that is there before anybody asks: the survey will miss its sidecar.
         early = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "early"}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
         assert self.make("meshed", early)[0] == 201
@@ -165,14 +43,17 @@ class Trial:
             self.events()
             if self.own:
                 self.native_shape()
+                self.workloads()
                 self.watches(first)
                 self.other_webhook()
                 self.burst(first)
                 self.renewal(first)
                 self.rights()
+                self.cert_manager()
             else:
                 self.other_webhook_real()
                 self.burst(first)
+                self.confined()
         except BaseException:
             print(pathlib.Path(self.log).read_text()[-6000:], file=sys.stderr)
             raise
@@ -180,14 +61,6 @@ class Trial:
             for replica in self.replicas:
                 replica.stop()
         print(f"{self.claims} claims hold")
-
-    def account(self, namespace):
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-        if self.api.ask("GET", f"{path}/default")[0] != 200:
-            # Nobody runs the controller that would make accounts and their tokens.
-            self.api.ask("POST", path, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"},
-                                        "automountServiceAccountToken": False})
-        return self.api.ask("GET", f"{path}/default")[0] == 200
 
     def bundle(self, webhook):
         configuration = self.api.must("GET", f"{MUTATING}/funicular-webhook")
@@ -317,6 +190,36 @@ class Trial:
         assert inits[1]["restartPolicy"] == "Always" and "add" not in inits[1]["securityContext"]["capabilities"]
         self.claim("the sidecar is there before every other init container and has no capability")
 
+    def workloads(self):
+        """The pods of each kind of workload as its controller makes them, and the workload's manifest offline."""
+        groups = {"Deployment": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1"}
+        for kind, group in groups.items():
+            name, labels = kind.lower(), {"app": kind.lower()}
+            ends = kind in ("Job", "CronJob")
+            spec = {"containers": [{"name": "work", "image": "w"}], **({"restartPolicy": "Never"} if ends else {})}
+            template = {"metadata": {"labels": labels}, "spec": spec}
+            body = {"Job": {"template": template}, "CronJob": {"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}},
+                    "StatefulSet": {"serviceName": name}}.get(kind, {})
+            if not ends:
+                body.update(selector={"matchLabels": labels}, template=template)
+            manifest = {"apiVersion": group, "kind": kind, "metadata": {"name": name, "namespace": "meshed"}, "spec": body}
+            self.judge(manifest)
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "meshed", "labels": {"funicular.dev/inject": "true"}}}
+            told = subprocess.run([self.arguments.funicular, "inject", "-", "-o", "json"], capture_output=True, text=True,
+                                  input=json.dumps(namespace) + "\n---\n" + json.dumps(manifest))
+            assert told.returncode == 0, told.stderr
+            injected, = (item for item in json.loads(told.stdout)["items"] if item["kind"] == kind)
+            assert "funicular-init" in json.dumps(injected), kind
+            self.judge(injected)
+            assert self.offline("uninject", injected) == manifest, kind
+            owner = {"apiVersion": group, "kind": kind, "name": name, "uid": "22222222-2222-2222-2222-222222222222", "controller": True, "blockOwnerDeletion": True}
+            named = {"name": f"{name}-0"} if kind == "StatefulSet" else {"generateName": f"{name}-5d4f8-"}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], **named, "ownerReferences": [owner]}, "spec": spec}
+            status, made = self.make("meshed", pod)
+            assert status == 201 and self.sidecar(made) == ["funicular-init", "funicular"], (kind, made)
+            self.judge(made)
+        self.claim(f"pods of {', '.join(groups)} get their sidecars, and so do the manifests of these offline: valid, and restored")
+
     def watches(self, webhook):
         self.own.store.forget_history()
         self.namespace("later", **{"funicular.dev/inject": "true"})
@@ -426,9 +329,19 @@ class Trial:
     def rights(self):
         assert set(granted()) == set(RIGHTS), set(granted()) ^ set(RIGHTS)
         # Renewing takes longer than this test, and a namespace is asked for only when its first pod is faster than the watch.
-        seldom = {("update", "secrets", "funicular-webhook-certificate"), ("get", "namespaces", None)}
+        seldom = {("update", "secrets", "funicular-webhook-certificate"), ("update", "secrets", "funicular-peak-cluster"), ("get", "namespaces", None)}
         assert set(RIGHTS) - seldom <= self.own.store.asked <= set(RIGHTS), self.own.store.asked ^ set(RIGHTS)
         self.claim(f"the webhook has the {len(RIGHTS)} rights that it uses and no other")
+
+    def confined(self):
+        """By the webhook's own token the real server refuses what the manifest does not grant."""
+        webhook = self.as_webhook()
+        for method, path in [("GET", "/api/v1/namespaces/meshed/secrets"), ("GET", "/api/v1/namespaces/meshed/pods/nobody"),
+                             ("GET", "/api/v1/namespaces/funicular/secrets/another"), ("DELETE", "/api/v1/namespaces/meshed"),
+                             ("GET", f"{MUTATING}/another"), ("GET", "/api/v1/nodes"), ("GET", "/api/v1/namespaces/meshed/events")]:
+            status, answer = webhook.ask(method, path)
+            assert status == 403, (method, path, status, answer)
+        self.claim("all of that by a service account's token with the manifest's rights, which give it nothing else")
 
     def renewal(self, webhook):
         """The Secret is lost: a new authority is made, published and served, without a restart."""
@@ -439,6 +352,36 @@ class Trial:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "renewed"}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
         until("the new certificate is believed", lambda: self.make("meshed", pod, dry_run=True)[0] == 201)
         self.claim("a Secret that is lost is made anew, published and served by all replicas without a restart")
+
+
+    def cert_manager(self):
+        """Files that somebody else renews: the webhook serves them, and leaves caBundle to whoever made them."""
+        folder = pathlib.Path(tempfile.mkdtemp())
+        authority = Authority(folder)
+        served = [folder / "served.crt", folder / "served.key"]
+        issue = lambda: [shutil.copy(*pair) for pair in zip(authority.certificate("127.0.0.1"), served)]
+        issue()
+        port = free_port()
+        configuration = self.configuration(port)
+        configuration["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from": "funicular/funicular-webhook"}
+        bundle = base64.b64encode(authority.file.read_bytes()).decode()
+        for hook in configuration["webhooks"]:
+            hook["clientConfig"]["caBundle"] = bundle
+        self.api.must("DELETE", f"{MUTATING}/funicular-webhook")
+        self.api.must("POST", MUTATING, configuration)
+        webhook = self.webhook(port=port, FUNICULAR_CERTIFICATE_FILE=str(served[0]), FUNICULAR_CERTIFICATE_KEY=str(served[1]))
+        self.replicas.append(webhook)
+        until("ready", lambda: webhook.get("/ready")[0] == 200)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "by-file"}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
+        assert self.sidecar(self.make("meshed", pod, dry_run=True)[1])
+        ends = webhook.metric("funicular_webhook_certificate_expiry_timestamp_seconds")
+        authority.days = 5
+        issue()
+        until("the renewed certificate is served", lambda: webhook.metric("funicular_webhook_certificate_expiry_timestamp_seconds") > ends, 60)
+        assert self.sidecar(self.make("meshed", pod, dry_run=True)[1])
+        kept = self.api.must("GET", f"{MUTATING}/funicular-webhook")["webhooks"]
+        assert {hook["clientConfig"]["caBundle"] for hook in kept} == {bundle}
+        self.claim("a certificate from files, as cert-manager writes them, is served and renewed, and caBundle left alone")
 
 
 # Every right of the webhook, and why it has it.
@@ -453,11 +396,13 @@ RIGHTS = {
     ("create", "secrets", None): "the first replica makes the certificate",
     ("get", "secrets", "funicular-webhook-certificate"): "the others find it",
     ("update", "secrets", "funicular-webhook-certificate"): "it is renewed",
+    ("get", "secrets", "funicular-peak-cluster"): "Peak's nodes belong together by it",
+    ("update", "secrets", "funicular-peak-cluster"): "it is renewed",
 }
 
 
 def granted():
-    for role in yaml.safe_load_all((HERE.parent.parent / "deploy/base/webhook-rbac.yaml").read_text()):
+    for role in yaml.safe_load_all((DEPLOY / "base/webhook-rbac.yaml").read_text()):
         for rule in role.get("rules", []):
             for verb in rule["verbs"]:
                 for resource in rule["resources"]:
@@ -465,15 +410,5 @@ def granted():
                         yield verb, resource, name
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("funicular")
-    # 1 ms is what the program as it is shipped has to keep; this one was built for tests.
-    parser.add_argument("--median", type=float, default=0.01)
-    parser.add_argument("--server")
-    parser.add_argument("--token")
-    parser.add_argument("--ca")
-    Trial(parser.parse_args()).run()
-
-
-main()
+if __name__ == "__main__":
+    Trial(parser(__doc__).parse_args()).run()

@@ -3,11 +3,16 @@ bookmarks that grow too old (410), JSON Patch, and admission over TLS as a real 
 caBundle that the webhook has patched. Nothing is validated here: the schemas judge what comes out.
 """
 
-import base64, copy, http.client, itertools, json, ssl, tempfile, threading, time, urllib.parse
+import base64, copy, hashlib, http.client, itertools, json, socket, ssl, subprocess, tempfile, threading, time, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-KINDS = {"pods": "Pod", "namespaces": "Namespace", "secrets": "Secret", "events": "Event",
-         "mutatingwebhookconfigurations": "MutatingWebhookConfiguration"}
+KINDS = {"pods": "Pod", "namespaces": "Namespace", "secrets": "Secret", "events": "Event", "configmaps": "ConfigMap",
+         "serviceaccounts": "ServiceAccount", "clusterroles": "ClusterRole", "clusterrolebindings": "ClusterRoleBinding",
+         "roles": "Role", "rolebindings": "RoleBinding", "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
+         "deployments": "Deployment", "daemonsets": "DaemonSet", "statefulsets": "StatefulSet", "nodes": "Node", "leases": "Lease"}
+# Kinds of the whole cluster.
+CLUSTERED = {"namespaces", "mutatingwebhookconfigurations", "clusterroles", "clusterrolebindings", "nodes"}
+ISSUER = "https://kubernetes.default.svc"
 
 
 def patched(document, ops):
@@ -64,8 +69,42 @@ def selected(selector, labels):
     return True
 
 
+def base64url(octets):
+    return base64.urlsafe_b64encode(octets).rstrip(b"=")
+
+
+class Signer:
+    """The key of service accounts: P-256, as the server names it in its key set."""
+
+    def __init__(self):
+        made = subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"], capture_output=True, check=True)
+        self.file = tempfile.NamedTemporaryFile(suffix=".pem")
+        self.file.write(made.stdout)
+        self.file.flush()
+        public = subprocess.run(["openssl", "ec", "-in", self.file.name, "-pubout", "-outform", "DER"], capture_output=True, check=True).stdout
+        self.point = public[-64:]
+        self.id = base64url(hashlib.sha256(public).digest()).decode()
+
+    def key_set(self):
+        x, y = (base64url(half).decode() for half in (self.point[:32], self.point[32:]))
+        return {"keys": [{"use": "sig", "kty": "EC", "kid": self.id, "crv": "P-256", "alg": "ES256", "x": x, "y": y}]}
+
+    def sign(self, claims):
+        # No `typ`, as Kubernetes leaves it out.
+        parts = [base64url(json.dumps(part).encode()) for part in ({"alg": "ES256", "kid": self.id}, claims)]
+        text = b".".join(parts)
+        der = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.file.name], input=text, capture_output=True, check=True).stdout
+        # ECDSA-Sig-Value (RFC 3279 §2.2.3) as two numbers of 32 octets (RFC 7518 §3.4).
+        length = der[3]
+        numbers = der[4:4 + length], der[6 + length:]
+        return (text + b"." + base64url(b"".join(n.lstrip(b"\0").rjust(32, b"\0") for n in numbers))).decode()
+
+
 class Store:
     def __init__(self):
+        self.signer = Signer()
+        self.denied = set()  # (verb, resource) that whoever asks may not
+        self.fast = 0  # seconds that the server's clock is ahead
         self.lock = threading.Condition()
         self.objects = {}  # (plural, namespace, name) -> object
         self.history = []  # (version, type, plural, object)
@@ -129,6 +168,42 @@ class Store:
         with self.lock:
             return [copy.deepcopy(object) for (p, n, _), object in sorted(self.objects.items(), key=lambda i: str(i[0]))
                     if p == plural and (namespace is None or n == namespace)]
+
+    def token(self, namespace, account, request):
+        """TokenRequest: a token of the account, bound to a pod of its where the request names one."""
+        if ("serviceaccounts", namespace, account) not in self.objects:
+            raise Refused(404, "NotFound", f"serviceaccounts {account} not found")
+        spec, now = request["spec"], int(time.time())
+        claims = {"iss": ISSUER, "sub": f"system:serviceaccount:{namespace}:{account}", "aud": spec.get("audiences") or [ISSUER],
+                  "iat": now, "nbf": now, "exp": now + spec.get("expirationSeconds", 3600),
+                  "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account}}}
+        bound = spec.get("boundObjectRef")
+        if bound:
+            pod = self.objects.get(("pods", namespace, bound["name"]))
+            if pod is None or pod["metadata"]["uid"] != bound["uid"] or pod["spec"].get("serviceAccountName") != account:
+                raise Refused(409, "Conflict", f"{bound} is no pod of the account")
+            claims["kubernetes.io"]["pod"] = {"name": bound["name"], "uid": bound["uid"]}
+        return {**request, "status": {"token": self.signer.sign(claims)}}
+
+    def allows(self, spec):
+        """What the stored roles grant to an account of ours; whoever asks for itself may do all but what is `denied`."""
+        asked = spec["resourceAttributes"]
+        if "user" not in spec:
+            return (asked["verb"], asked["resource"]) not in self.denied
+        *_, namespace, account = spec["user"].split(":")
+        for plural, within in (("clusterrolebindings", None), ("rolebindings", asked.get("namespace"))):
+            for binding in self.list(plural):
+                subjects = [(s.get("namespace"), s["name"]) for s in binding["subjects"] if s["kind"] == "ServiceAccount"]
+                if (namespace, account) in subjects and (within is None or binding["metadata"]["namespace"] == within) \
+                        and self.grants(binding["roleRef"], within, asked):
+                    return True
+        return False
+
+    def grants(self, reference, namespace, asked):
+        plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
+        role = self.objects.get((plural, "" if plural == "clusterroles" else namespace, reference["name"])) or {"rules": []}
+        return any(asked["group"] in rule["apiGroups"] and asked["resource"] in rule["resources"] and asked["verb"] in rule["verbs"]
+                   and ("resourceNames" not in rule or asked.get("name") in rule["resourceNames"]) for rule in role["rules"])
 
     # Admission
 
@@ -208,6 +283,9 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.store.fast)
+
     def parts(self):
         """plural, namespace, name, query; notes what was asked, except by the tests themselves"""
         parts = self.told()
@@ -226,7 +304,7 @@ class Handler(BaseHTTPRequestHandler):
         path = path[2:] if path[0] == "api" else path[3:]
         if len(path) >= 3 and path[0] == "namespaces":
             return path[2], path[1], path[3] if len(path) > 3 else None, query
-        return path[0], "" if path[0] in ("namespaces", "mutatingwebhookconfigurations") else None, path[1] if len(path) > 1 else None, query
+        return path[0], "" if path[0] in CLUSTERED else None, path[1] if len(path) > 1 else None, query
 
     def answer(self, code, body):
         text = json.dumps(body).encode()
@@ -246,6 +324,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/version":
             return self.answer(200, {"major": "1", "minor": self.server.minor})
+        if self.path == "/openid/v1/jwks":
+            return self.answer(200, self.store.signer.key_set())
         plural, namespace, name, query = self.parts()
         if name:
             object = self.store.objects.get((plural, namespace, name))
@@ -304,9 +384,13 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
     def do_POST(self):
-        plural, namespace, _, query = self.parts()
+        plural, namespace, name, query = self.parts()
         try:
             object = self.body()
+            if plural in ("subjectaccessreviews", "selfsubjectaccessreviews"):
+                return self.answer(201, {**object, "status": {"allowed": self.store.allows(object["spec"])}})
+            if plural == "serviceaccounts" and name:
+                return self.answer(201, self.store.token(namespace, name, object))
             if plural == "pods":
                 object = self.store.admit(namespace, object, query.get("dryRun") == "All")
                 if query.get("dryRun") == "All":
@@ -338,21 +422,22 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class ApiServer:
-    """A server on a port of its own."""
+    """A server on a port of its own; over TLS where there is a certificate: its chain, its key, and its authority."""
 
-    def __init__(self, minor="33"):
+    def __init__(self, minor="33", host="127.0.0.1", certificate=None):
         self.store = Store()
         handler = type("Bound", (Handler,), {"store": self.store})
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.http = type("Server", (ThreadingHTTPServer,), {"address_family": family})((host, 0), handler)
         self.http.daemon_threads = True
         self.http.minor = minor
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        self.ca = None
+        if certificate:
+            chain, key, self.ca = certificate
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(chain, key)
+            context.set_alpn_protocols(["http/1.1"])
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"http{'s' if certificate else ''}://{name}:{self.http.server_address[1]}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def kubeconfig(self):
-        file = tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False)
-        json.dump({"apiVersion": "v1", "kind": "Config", "current-context": "t",
-                   "clusters": [{"name": "t", "cluster": {"server": self.url}}], "users": [{"name": "t", "user": {}}],
-                   "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t", "namespace": "funicular"}}]}, file)
-        file.close()
-        return file.name

@@ -39,3 +39,27 @@ fn the_webhook_serves_an_api_server_as_the_manual_says() {
 fn every_manifest_is_valid_in_every_version_of_kubernetes() {
     judged("manifests.py");
 }
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn pods_run_by_their_patched_specs_and_talk_through_the_pair() {
+    judged("pair.py");
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn peak_s_pods_begin_one_cluster_grow_and_are_replaced() {
+    judged("statefulset.py");
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN, prometheus"]
+fn alerts_and_dashboard_ask_for_what_every_role_tells() {
+    judged("monitoring.py");
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN, bird"]
+fn a_look_over_an_installation_finds_each_fault() {
+    judged("check.py");
+}

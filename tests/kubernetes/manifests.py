@@ -106,7 +106,9 @@ def configurations(funicular):
             for file, text in object["data"].items():
                 (pathlib.Path(folder) / file).write_text(text)
             for file in pathlib.Path(folder).glob("*.yaml"):
-                arguments = ["--set", "address=2001:db8:10::1"] if file.stem == "node" else []
+                # What each pod says of itself.
+                of_pod = {"node": ["--set", "address=2001:db8:10::1"], "peak": ["--set", "cluster.address=peak-0:7444"]}
+                arguments = of_pod.get(file.stem, [])
                 run(funicular, "check", str(file), "--no-files", "--role", file.stem, *arguments)
     claim("every configuration in a manifest is one")
 

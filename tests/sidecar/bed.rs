@@ -22,7 +22,7 @@ use funicular::ops::clock;
 use funicular::ops::drain::Drain;
 use funicular::ops::metrics::Registry;
 use funicular::sidecar::directory::{Directory, Found};
-use funicular::sidecar::inbound::admit::{OwnService, Probes, Told};
+use funicular::sidecar::inbound::admit::{OwnService, Told};
 use funicular::sidecar::inbound::forward::Forward;
 use funicular::sidecar::inbound::verify::Verifier;
 use funicular::sidecar::inbound::{Inbound, PROTOCOLS, Policy};
@@ -287,7 +287,6 @@ impl InboundBed {
             handshake_timeout: Duration::from_secs(10),
             sources: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
             handshakes: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
-            probes: Probes::default(),
             leased: None,
             memory: plenty(),
             forward: Forward { mark: None, reserved: BTreeSet::new() },

@@ -9,7 +9,6 @@ use funicular::model::UnixSeconds;
 use funicular::model::token::Claims;
 use funicular::ops::clock;
 use funicular::sidecar::inbound::Policy;
-use funicular::sidecar::inbound::admit::Probes;
 use funicular::sidecar::outbound::transport::{PP2, TUNNEL};
 use funicular::wire::proxy_header;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -365,32 +364,6 @@ async fn slow_handshakes_have_a_limit_and_leave_room_for_those_that_are_done() {
         inbound.refused("inbound", reason, 1).await;
         hears(&mut done, &mut server, "untouched").await;
     }
-}
-
-#[tokio::test]
-async fn a_health_check_of_the_node_passes_to_a_port_that_is_probed_and_nothing_else_does() {
-    let authority = Authority::new();
-    let mut application = Application::start().await;
-    for (from, to_service, passes) in
-        [("::1/128", false, true), ("2001:db8::/32", false, false), ("::1/128", true, false)]
-    {
-        let mut bed = InboundBed::new(&authority, application.port);
-        let to = if to_service { "2001:db8:5:1:0:7::1" } else { "2001:db8:1::2" };
-        bed.inbound.original =
-            going_to(format!("[{to}]:{}", application.port).parse::<std::net::SocketAddr>().unwrap());
-        bed.inbound.probes = Probes { ports: [application.port].into(), from: vec![from.parse().unwrap()] };
-        let inbound = bed.start().await;
-        let mut probe = inbound.connect().await;
-        probe.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
-        if passes {
-            assert_eq!(within(application.accept().await.read_u8()).await.unwrap(), b'G');
-            inbound.says("funicular_connections_total{direction=\"inbound\",mode=\"probe\"} 1").await;
-        } else {
-            ends_by_reset(probe).await;
-            inbound.refused("inbound", "plaintext", 1).await;
-        }
-    }
-    assert!(application.is_untouched());
 }
 
 #[tokio::test]

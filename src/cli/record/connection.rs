@@ -56,6 +56,13 @@ pub(in crate::cli) struct Peak {
 #[error("{} ({})", .0.detail, .0.reason)]
 struct Refused(Problem);
 
+impl Server {
+    /// Whether nobody has said where Peak is.
+    pub(in crate::cli) fn is_default(&self) -> bool {
+        matches!(&*self.servers, [one] if !one.secure && one.host == "127.0.0.1" && one.port == 7443)
+    }
+}
+
 impl Peak {
     pub(in crate::cli) fn new(server: &Server) -> anyhow::Result<Self> {
         let tls = match (&server.ca, &server.certificate, &server.private_key) {

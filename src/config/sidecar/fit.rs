@@ -160,10 +160,6 @@ fn inbound(inbound: &Inbound, check: &mut Check<'_>) {
             ("inbound.limits.handshakes", inbound.limits.handshakes),
         ],
     );
-    if inbound.probes.ports.is_empty() != inbound.probes.from.is_empty() {
-        let missing = if inbound.probes.ports.is_empty() { "ports" } else { "from" };
-        check.fault(&["inbound.probes"], format!("ports and from belong together: {missing} is missing"));
-    }
     if inbound.handshake_timeout.is_zero() {
         check.fault(&["inbound.handshake_timeout"], "must be longer than 0s");
     }

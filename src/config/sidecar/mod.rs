@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::common::{Admin, Log};
 use super::section::{choice, section};
@@ -241,8 +241,6 @@ section! {
         handshake_timeout: Duration = "5s",
         /// How many callers may be let in at once; more are refused at once.
         limits: InboundLimits,
-        /// Health checks of the kubelet, which has no token.
-        probes: Probes,
     }
 }
 
@@ -255,16 +253,6 @@ section! {
         handshakes_per_source: u32 = "256",
         /// From all sources together, before their handshake is done.
         handshakes: u32 = "1024",
-    }
-}
-
-section! {
-    /// Connections to the pod's own addresses that need no token: those of the kubelet's probes.
-    pub struct Probes {
-        /// The ports that are probed.
-        ports: Vec<u16>,
-        /// Where probes come from: the node's addresses.
-        from: Vec<IpNet>,
     }
 }
 

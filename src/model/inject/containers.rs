@@ -17,17 +17,24 @@ pub(super) const OWN_PORTS: [u64; 5] = [15000, 15001, 15006, METRICS_PORT, 15053
 /// Metrics, health, and the application's probes.
 pub(super) const METRICS_PORT: u64 = 15020;
 /// Our volumes' names.
-pub(super) const VOLUMES: [&str; 3] = [CONFIG, IDENTITY, TOKEN];
+pub(super) const VOLUMES: [&str; 4] = [AGENT, CONFIG, IDENTITY, TOKEN];
 
+const AGENT: &str = "funicular-agent";
 const CONFIG: &str = "funicular-config";
 const IDENTITY: &str = "funicular-identity";
 const TOKEN: &str = "funicular-token";
+/// Where a node's agent listens for the sidecars of its pods; on the node and in the pod alike.
+const AGENT_FOLDER: &str = "/run/funicular";
+/// The ConfigMap that Kubernetes puts into every namespace: what vouches for its API server.
+const ROOT_AUTHORITY: &str = "kube-root-ca.crt";
 /// The program in its image, which has no PATH.
 const PROGRAM: &str = "/funicular";
 /// How long a token of Kubernetes is good for; the kubelet renews it when four fifths of that are over.
 const TOKEN_SECONDS: u64 = 3_600;
 /// How long an application waits for the sidecar before Kubernetes gives the start up and tries again.
 const START_SECONDS: u64 = 120;
+/// Nobody has called for so long: the application has made its last calls.
+const IDLE: &str = "3s";
 /// What is left of the pod's grace period when the sidecar closes the last connections.
 const LAST_WORDS_SECONDS: u64 = 2;
 /// The grace period of a pod that names none.
@@ -127,10 +134,26 @@ fn sidecar(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Value {
         put("restartPolicy", json!("Always"));
         put("startupProbe", json!({ "httpGet": ready, "periodSeconds": 1, "failureThreshold": START_SECONDS }));
     } else {
-        let wait = [PROGRAM, "sidecar", "wait", "--deadline", &format!("{START_SECONDS}s")].map(ToOwned::to_owned);
-        put("lifecycle", json!({ "postStart": { "exec": { "command": wait } } }));
+        let (begin, end) = (format!("{START_SECONDS}s"), format!("{}s", stopping(pod, settings).0));
+        // Everybody is told to stop at once, and applications have last calls.
+        let (begin, end) = (wait(&["--deadline", &begin]), wait(&["--idle", IDLE, "--deadline", &end]));
+        put("lifecycle", json!({ "postStart": begin, "preStop": end }));
     }
     container.into()
+}
+
+/// A hook: `funicular sidecar wait`.
+fn wait(flags: &[&str]) -> Value {
+    json!({ "exec": { "command": [&[PROGRAM, "sidecar", "wait"], flags].concat() } })
+}
+
+/// How many seconds a stop may take: until nobody calls any longer, then until what is open is closed. A native sidecar is
+/// told to stop when nobody is left who could call.
+fn stopping(pod: &Value, settings: &Settings) -> (u64, u64) {
+    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS);
+    let all = settings.drain.map_or(grace.saturating_sub(LAST_WORDS_SECONDS).max(1), |drain| drain.as_secs());
+    let calling = if settings.native { 0 } else { all / 2 };
+    (calling, all - calling)
 }
 
 fn of_our_image(name: &str, settings: &Settings, args: Vec<String>) -> Map<String, Value> {
@@ -174,9 +197,8 @@ fn resources(settings: &Settings) -> Value {
 
 /// Settings that the pod decides and its configuration file, which other pods share, cannot.
 fn env(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Vec<Value> {
-    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS);
-    let drain = settings.drain.map_or(grace.saturating_sub(LAST_WORDS_SECONDS).max(1), |drain| drain.as_secs());
-    let mut variables = vec![json!({ "name": "FUNICULAR_DRAIN", "value": format!("{drain}s") })];
+    let (_, closing) = stopping(pod, settings);
+    let mut variables = vec![json!({ "name": "FUNICULAR_DRAIN", "value": format!("{closing}s") })];
     let mut put = |name: &str, value: &str| variables.push(json!({ "name": name, "value": value }));
     if let Some(level) = &settings.log_level {
         put("FUNICULAR_LOG_LEVEL", level);
@@ -187,6 +209,18 @@ fn env(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Vec<Value> {
     if !probes.is_empty() {
         put("FUNICULAR_PROBES", &probes::for_the_sidecar(probes).to_string());
     }
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    if let Some(trust_domain) = &settings.trust_domain {
+        // Kubernetes fills in what is not known yet when the pod is made.
+        let id = format!("spiffe://{trust_domain}/ns/$(POD_NAMESPACE)/sa/$(POD_ACCOUNT)");
+        variables.push(field("POD_NAMESPACE", "metadata.namespace"));
+        variables.push(field("POD_ACCOUNT", "spec.serviceAccountName"));
+        variables.push(json!({ "name": "FUNICULAR_IDENTITY_ID", "value": id }));
+    }
+    if settings.leases {
+        variables.push(field("FUNICULAR_LEASE_POD", "metadata.name"));
+        variables.push(json!({ "name": "FUNICULAR_LEASE_AGENT", "value": format!("{AGENT_FOLDER}/node.sock") }));
+    }
     variables
 }
 
@@ -195,6 +229,7 @@ fn mounts(settings: &Settings) -> Vec<Value> {
     let mount = |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
     let mut mounts = vec![mount(CONFIG, "/etc/funicular"), mount(TOKEN, "/var/run/secrets/funicular")];
     mounts.extend(settings.identity_secret.as_ref().map(|_| mount(IDENTITY, "/identity")));
+    mounts.extend(settings.leases.then(|| mount(AGENT, AGENT_FOLDER)));
     mounts
 }
 
@@ -202,11 +237,22 @@ fn volumes(settings: &Settings) -> Vec<Value> {
     let token = json!({
         "serviceAccountToken": { "audience": settings.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token" }
     });
+    // So that the keys of the API server, which verify such tokens, can be had from where they are.
+    let authority = json!({
+        "configMap": {
+            "name": ROOT_AUTHORITY,
+            "items": [{ "key": "ca.crt", "path": "kubernetes-ca.crt" }],
+            "optional": true,
+        }
+    });
     let mut volumes = vec![
         json!({ "name": CONFIG, "configMap": { "name": settings.config_map } }),
-        json!({ "name": TOKEN, "projected": { "sources": [token] } }),
+        json!({ "name": TOKEN, "projected": { "sources": [token, authority] } }),
     ];
     let secret = settings.identity_secret.as_ref();
     volumes.extend(secret.map(|secret| json!({ "name": IDENTITY, "secret": { "secretName": secret } })));
+    // Not made here: a node without an agent has nothing for the pod, which waits for one.
+    let agent = json!({ "name": AGENT, "hostPath": { "path": AGENT_FOLDER, "type": "Directory" } });
+    volumes.extend(settings.leases.then_some(agent));
     volumes
 }

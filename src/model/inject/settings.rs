@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use crate::model::token::TrustDomain;
+
 /// How sidecars are made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
@@ -33,6 +35,10 @@ pub struct Settings {
     pub log_format: Option<String>,
     /// Whether the kubelet's probes are asked of the sidecar, which asks the application.
     pub rewrite_probes: bool,
+    /// Whether the pod leases slices of its services: it is given its node's agent to talk to, and a name for its lease.
+    pub leases: bool,
+    /// The trust domain in which the pod's account is its identity; none: what the configuration says.
+    pub trust_domain: Option<TrustDomain>,
     /// The device that connects the pod.
     pub device: String,
     /// The prefixes of the services that the pod serves.
@@ -75,6 +81,8 @@ impl Default for Settings {
             log_level: None,
             log_format: None,
             rewrite_probes: true,
+            leases: false,
+            trust_domain: None,
             device: "eth0".to_owned(),
             service_prefixes: Vec::new(),
             skip_inbound_ports: Vec::new(),

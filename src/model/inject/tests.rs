@@ -70,6 +70,29 @@ fn without_native_sidecars_the_rules_come_last_and_the_sidecar_first() {
 }
 
 #[test]
+fn a_pod_that_leases_slices_is_given_its_node_s_agent_and_who_it_is() {
+    let settings =
+        Settings { leases: true, trust_domain: Some("cluster.example".parse().unwrap()), ..Settings::default() };
+    let pod = patched(&pod(), &patch(&pod(), &opted_in(), &settings).unwrap());
+    let sidecar = &pod["spec"]["initContainers"][1];
+    let said = |name: &str| sidecar["env"].as_array().unwrap().iter().find(|set| set["name"] == name).cloned().unwrap();
+    assert_eq!(
+        said("FUNICULAR_IDENTITY_ID")["value"],
+        "spiffe://cluster.example/ns/$(POD_NAMESPACE)/sa/$(POD_ACCOUNT)"
+    );
+    assert_eq!(said("FUNICULAR_LEASE_POD")["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name");
+    let agent = said("FUNICULAR_LEASE_AGENT")["value"].as_str().unwrap().to_owned();
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let folder = volumes.iter().find(|volume| volume["name"] == "funicular-agent").unwrap();
+    assert!(agent.starts_with(folder["hostPath"]["path"].as_str().unwrap()), "{agent}");
+    let mounted = sidecar["volumeMounts"].as_array().unwrap();
+    assert!(mounted.iter().any(|mount| mount["name"] == "funicular-agent" && mount["readOnly"] == true));
+    let refused =
+        patch(&with("/metadata/annotations", json!({ "config.funicular.dev/leases": "yes" })), &opted_in(), &settings);
+    assert_eq!(refused.unwrap_err().reason(), "annotation-invalid");
+}
+
+#[test]
 fn the_pod_s_word_wins_over_its_namespace_s() {
     let outcome = |pod: &Value, namespace: &Namespace| inject(pod, namespace, &Settings::default()).unwrap().outcome;
     let says = |word: &str| with("/metadata/labels", json!({ LABEL: word }));
@@ -314,8 +337,9 @@ prop_compose! {
         native in any::<bool>(),
         secret in prop::option::of(Just("identity".to_owned())),
         rewrite_probes in any::<bool>(),
+        leases in any::<bool>(),
     ) -> Settings {
-        Settings { native, identity_secret: secret, rewrite_probes, ..Settings::default() }
+        Settings { native, identity_secret: secret, rewrite_probes, leases, ..Settings::default() }
     }
 }
 

@@ -15,7 +15,7 @@ type Parsed = Result<(), String>;
 type Wish = fn(&mut Settings, &str) -> Parsed;
 
 /// All annotations there are.
-pub(super) const WISHES: [(&str, Wish); 20] = [
+pub(super) const WISHES: [(&str, Wish); 21] = [
     ("config-map", |settings, text| object_name(text).map(|name| settings.config_map = name)),
     ("cpu-limit", |settings, text| quantity(text).map(|limit| settings.resources.cpu_limit = Some(limit))),
     ("cpu-request", |settings, text| quantity(text).map(|request| settings.resources.cpu_request = request)),
@@ -26,6 +26,7 @@ pub(super) const WISHES: [(&str, Wish); 20] = [
     ("image-pull-policy", |settings, text| {
         word(text, &["Always", "IfNotPresent", "Never"]).map(|policy| settings.pull_policy = Some(policy))
     }),
+    ("leases", |settings, text| truth(text).map(|leases| settings.leases = leases)),
     ("log-format", |settings, text| word(text, &["text", "json"]).map(|format| settings.log_format = Some(format))),
     ("log-level", |settings, text| {
         word(text, &["off", "error", "warn", "info", "debug", "trace"]).map(|level| settings.log_level = Some(level))

@@ -95,6 +95,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if zone.fault_count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What is wrong with the zones from `name` on down, as the server at `first` and those that they name show them. A
+/// question may take as long as `patience`.
+///
+/// # Errors
+/// When the walk cannot begin.
+pub async fn faults(first: SocketAddr, name: &Name, patience: Duration) -> anyhow::Result<Vec<String>> {
+    let client = DnsClient::new(None, entropy::draw);
+    let guide = Guide { client, first, port: first.port(), family: None, patience, key: None };
+    let zone = walk::walk(&guide, name, &[]).await?;
+    let mut faults = Vec::new();
+    zone.tell(&mut faults);
+    Ok(faults)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -312,6 +312,12 @@ pub(super) fn sort_key(name: &Name) -> Vec<Vec<u8>> {
 }
 
 impl Zone {
+    /// Every fault in words, of this zone and those below.
+    pub(super) fn tell(&self, faults: &mut Vec<String>) {
+        faults.extend(self.faults.iter().map(|fault| format!("{}: {}", self.apex, fault.words())));
+        self.zones.iter().for_each(|zone| zone.tell(faults));
+    }
+
     /// All faults, of this zone and those below.
     pub(super) fn fault_count(&self) -> usize {
         self.faults.len() + self.zones.iter().map(Self::fault_count).sum::<usize>()

@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
-
-use ipnet::IpNet;
+use std::net::Ipv6Addr;
 
 use crate::model::ssa::{Known, Rule, TokenMode, Wrong, current};
 use crate::model::token::{Admitted, Caller, CallerPattern, NotAllowed, admit};
@@ -41,22 +39,6 @@ impl OwnService {
     #[must_use]
     pub fn local_port(&self, arrived: u16) -> u16 {
         self.ports.get(&arrived).copied().unwrap_or(arrived)
-    }
-}
-
-/// Connections to the pod's own addresses that need no token: the kubelet's health checks.
-#[derive(Clone, Debug, Default)]
-pub struct Probes {
-    /// The ports that are probed.
-    pub ports: BTreeSet<u16>,
-    /// Where probes come from.
-    pub from: Vec<IpNet>,
-}
-
-impl Probes {
-    /// Whether a connection of `client` to `port` may be a probe.
-    pub(super) fn allow(&self, client: IpAddr, port: u16) -> bool {
-        self.ports.contains(&port) && self.from.iter().any(|prefix| prefix.contains(&client))
     }
 }
 
@@ -187,15 +169,6 @@ mod tests {
         assert_eq!(passes(&["v=ssa1 layout=fixed:16/1 token=none"], "2001:db8:5:1:2::"), Some(false));
         assert_eq!(passes(&["v=ssa1 token=none"], "2001:db8:5:2::"), None);
         assert_eq!(passes(&["v=ssa1 token=none gen=1", "v=ssa1 token=pp2"], "2001:db8:5:1::"), None);
-    }
-
-    #[test]
-    fn a_probe_comes_from_the_node_to_a_port_that_is_probed() {
-        let probes = Probes { ports: BTreeSet::from([8080]), from: vec!["192.0.2.0/31".parse().unwrap()] };
-        let allowed = |client: &str, port| probes.allow(client.parse().unwrap(), port);
-        assert!(allowed("192.0.2.1", 8080));
-        assert!(!allowed("192.0.2.2", 8080) && !allowed("192.0.2.1", 8081) && !allowed("2001:db8::1", 8080));
-        assert!(!Probes::default().allow("192.0.2.1".parse().unwrap(), 8080));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
-use self::admit::{Fitting, Misaddressed, OwnService, Probes};
+use self::admit::{Fitting, Misaddressed, OwnService};
 use self::forward::{Forward, ForwardError};
 use self::relay::{Leased, RELAY};
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
@@ -94,8 +94,6 @@ pub struct Inbound {
     pub sources: Quota<IpAddr>,
     /// How many callers may shake hands at once.
     pub handshakes: Quota<()>,
-    /// Health checks that need no token.
-    pub probes: Probes,
     /// What makes connections wait.
     pub memory: Arc<Memory>,
     /// Which slices are this pod's; none where it serves whatever arrives.
@@ -263,8 +261,6 @@ enum Passage {
     ByAddress(Fitting),
     /// The policy lets it pass although strict would refuse it.
     Tolerated,
-    /// It is a health check of the kubelet.
-    Probe,
 }
 
 impl Passage {
@@ -273,7 +269,7 @@ impl Passage {
     fn good_until(&self) -> u64 {
         match self {
             Self::Admitted(admitted) => good_until(admitted.until()),
-            Self::ByAddress(_) | Self::Tolerated | Self::Probe => u64::MAX,
+            Self::ByAddress(_) | Self::Tolerated => u64::MAX,
         }
     }
 }
@@ -451,12 +447,8 @@ impl Inbound {
 
     /// The phases for what is served here, in order.
     async fn let_in_here(&self, tcp: TcpStream, arrived: Arrived, line: &mut Line) -> Result<Entry<'_>, InboundError> {
-        let client = arrived.client;
         if let Some(refusal) = self.strays(&arrived).await {
             self.tolerate(refusal)?;
-        }
-        if self.probes.allow(client.ip(), arrived.destination.port()) && self.own_at(&arrived).is_none() {
-            return self.enter_plain(tcp, Vec::new(), &arrived, Passage::Probe, line).await.map(Entry::Once);
         }
         if let Some((own, fits)) = self.needs_no_token(&arrived).await {
             line.service = Some(own.name.to_string());
@@ -540,7 +532,6 @@ impl Inbound {
         let (carriage, mode) = match passage {
             Passage::ByAddress(_) | Passage::Admitted(_) => (Carriage::Plain, "none"),
             Passage::Tolerated => (Carriage::Legacy, "legacy"),
-            Passage::Probe => (Carriage::Probe, "probe"),
         };
         line.mode = Some(mode);
         let application = self.forward(&passage, self.own_at(arrived), arrived, None, line).await?;

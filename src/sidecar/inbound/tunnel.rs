@@ -84,7 +84,7 @@ impl Callee {
     fn admit(&mut self, passage: &Passage) {
         self.admitted = match passage {
             Passage::Admitted(admitted) => Some(Admitted::id(admitted).clone()),
-            Passage::ByAddress(_) | Passage::Tolerated | Passage::Probe => None,
+            Passage::ByAddress(_) | Passage::Tolerated => None,
         };
         self.good_until.store(passage.good_until(), Ordering::Relaxed);
     }
