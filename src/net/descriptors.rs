@@ -68,12 +68,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_given_is_the_same_open_file() {
         let (giver, taker) = UnixStream::pair().unwrap();
-        let (mut reads, writes) = std::io::pipe().unwrap();
+        let (mut reads, writes) = io::pipe().unwrap();
         give(&giver, &[writes.as_fd()]).await.unwrap();
         drop(writes);
         let taken = receive(&taker).await.unwrap();
         let [taken] = <[OwnedFd; 1]>::try_from(taken).unwrap();
-        std::io::PipeWriter::from(taken).write_all(b"here").unwrap();
+        io::PipeWriter::from(taken).write_all(b"here").unwrap();
         let mut read = String::new();
         reads.read_to_string(&mut read).unwrap();
         assert_eq!(read, "here");
