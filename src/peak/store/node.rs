@@ -364,6 +364,11 @@ impl Node {
         };
         match tokio::time::timeout(CATCH_UP, taken).await {
             Ok(Ok(_)) => {
+                // Agreed on; who asks next shall find that the leader acts by it.
+                let mut metrics = self.watch_metrics();
+                let acts =
+                    metrics.wait_for(|metrics| metrics.membership_config.membership().get_node(&node) == Some(&peer));
+                drop(tokio::time::timeout(WRITE, acts).await);
                 tracing::info!(node, address = %peer, "a node has joined");
                 Tell::Joined(self.cluster())
             }
