@@ -150,11 +150,11 @@ impl Store {
         };
         *cluster.lock() = identity.cluster;
         let log = Log::open(Arc::clone(&disk))?;
+        log.resign(identity.node);
         let machine = Machine::open(Arc::clone(&disk), (seed, schema), Arc::clone(&cluster), show)?;
         log.members(machine.membership().membership());
         let lease = Arc::new(Lease::new(identity.node));
         let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease), log: log.clone() };
-        let found = log.last();
         let raft = Raft::new(identity.node, Arc::new(opening::settings()), lines, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| OpenError::Inconsistent(fatal.to_string().into()))?;
         let batcher = Batcher::start(raft.clone(), clock);
@@ -165,7 +165,6 @@ impl Store {
             raft,
             machine,
             log,
-            found,
             network,
             lease,
             batcher,
@@ -304,7 +303,7 @@ async fn follow_leadership(store: Store) {
         let now = {
             let metrics = metrics.borrow_and_update();
             let leads = metrics.state == openraft::ServerState::Leader;
-            let is_me = leads && store.0.node.knows_all(metrics.last_applied, metrics.vote);
+            let is_me = leads && Node::knows_all(metrics.last_applied, metrics.vote);
             Leadership { term: metrics.current_term, leader: metrics.current_leader, is_me }
         };
         store.0.leadership.send_if_modified(|told| std::mem::replace(told, now) != now);

@@ -43,9 +43,6 @@ pub struct Node {
     metrics: watch::Receiver<RaftMetrics<NodeId, Peer>>,
     machine: Machine,
     log: Log,
-    /// The last entry that the log held when the node started. A leader that stopped and is back leads on under its old
-    /// vote: what it acknowledged before is in its log and perhaps not applied again yet.
-    found: Option<LogId>,
     network: Arc<dyn Network>,
     lease: Arc<Lease>,
     watch: Watch,
@@ -75,7 +72,6 @@ pub(super) struct Parts {
     pub(super) raft: Raft,
     pub(super) machine: Machine,
     pub(super) log: Log,
-    pub(super) found: Option<LogId>,
     pub(super) network: Arc<dyn Network>,
     pub(super) lease: Arc<Lease>,
     pub(super) batcher: Batcher,
@@ -83,7 +79,7 @@ pub(super) struct Parts {
 
 impl Node {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { id, me, cluster, raft, machine, log, found, network, lease, batcher } = parts;
+        let Parts { id, me, cluster, raft, machine, log, network, lease, batcher } = parts;
         Self {
             metrics: raft.metrics(),
             id,
@@ -92,7 +88,6 @@ impl Node {
             raft,
             machine,
             log,
-            found,
             network,
             lease,
             watch: Watch::default(),
@@ -290,13 +285,13 @@ impl Node {
         }
         let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
         let until = self.lease.leads_until(metrics.vote, &voters)?;
-        (self.knows_all(self.applied(), metrics.vote) && until > Instant::now()).then_some(until)
+        (Self::knows_all(self.applied(), metrics.vote) && until > Instant::now()).then_some(until)
     }
 
     /// Whether a leader with this vote that has applied the log so far has applied all that was agreed on before it led:
-    /// an entry of its own comes after all that, and what its log held at the start may have been acknowledged.
-    pub(super) fn knows_all(&self, applied: Option<LogId>, vote: Vote) -> bool {
-        applied.is_some_and(|applied| applied.leader_id == vote.leader_id) && applied >= self.found
+    /// an entry of its own comes after all that, and nobody leads in one term before a stop and after it.
+    pub(super) fn knows_all(applied: Option<LogId>, vote: Vote) -> bool {
+        applied.is_some_and(|applied| applied.leader_id == vote.leader_id)
     }
 
     /// As leader: up to where the log must be applied to know all that was acknowledged.
@@ -306,7 +301,7 @@ impl Node {
             return Ok(self.applied());
         }
         match self.raft.ensure_linearizable().await {
-            Ok(index) => Ok(index.max(self.found)),
+            Ok(index) => Ok(index),
             Err(RaftError::Fatal(_)) => Err(No::Failed),
             Err(RaftError::APIError(_)) => Err(No::NotLeader),
         }
@@ -369,6 +364,11 @@ impl Node {
         };
         match tokio::time::timeout(CATCH_UP, taken).await {
             Ok(Ok(_)) => {
+                // Agreed on; who asks next shall find that the leader acts by it.
+                let mut metrics = self.watch_metrics();
+                let acts =
+                    metrics.wait_for(|metrics| metrics.membership_config.membership().get_node(&node) == Some(&peer));
+                drop(tokio::time::timeout(WRITE, acts).await);
                 tracing::info!(node, address = %peer, "a node has joined");
                 Tell::Joined(self.cluster())
             }

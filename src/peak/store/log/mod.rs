@@ -15,7 +15,8 @@
 //! Entries are on their way to the other nodes while this node's disk takes them: [`Log::append`] returns once they are
 //! in the queue. What that would acknowledge waits at two doors until they are synced ([`Log::on_disk`]): a follower's
 //! answer to its leader, and at the leader the followers' answers to it. So whatever a majority has agreed on, a majority
-//! has on disk, this node among it. Where one node's word is enough, and for entries about members, nothing is put off.
+//! has on disk, this node among it. A leader that stops may have sent what its disk did not get; so it does not lead on in
+//! the same term ([`Log::resign`]). Where one node's word is enough, and for entries about members, nothing is put off.
 //!
 //! A disk that is full makes the log wait for room; any other failure is final until the next start.
 
@@ -181,6 +182,15 @@ impl Log {
     /// The highest vote.
     pub(super) fn vote(&self) -> Option<Vote> {
         self.0.known.lock().vote
+    }
+
+    /// A node that has led until it stopped leads no more in that term: it may have sent entries that its own disk did
+    /// not get, and must not send others in their places. To be called before anybody else sees the log.
+    pub(super) fn resign(&self, node: NodeId) {
+        let mut known = self.0.known.lock();
+        if let Some(vote) = known.vote.as_mut().filter(|vote| vote.leader_id.node_id == node) {
+            vote.committed = false;
+        }
     }
 
     /// All entries that are not purged.
