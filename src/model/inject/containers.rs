@@ -144,7 +144,8 @@ fn sidecar(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Value {
 
 /// A hook: `funicular sidecar wait`.
 fn wait(flags: &[&str]) -> Value {
-    json!({ "exec": { "command": [&[PROGRAM, "sidecar", "wait"], flags].concat() } })
+    let command = [&[PROGRAM, "sidecar", "wait"], flags].concat();
+    json!({ "exec": { "command": command } })
 }
 
 /// How many seconds a stop may take: until nobody calls any longer, then until what is open is closed. A native sidecar is
