@@ -419,7 +419,7 @@ fn check_tells_the_role_by_the_file_s_name_or_keys_and_exits_with_the_verdict() 
     assert!(code == Some(1) && error.contains("--role"), "{error}");
     let (code, out, _) = funicular(&["check", file, "--role", "peak"]);
     assert!(code == Some(1) && out.starts_with(&format!("{file}:1:1: colour: unknown key\n")), "{out}");
-    assert_eq!(funicular(&["check"]).0, Some(2));
+    assert_eq!(funicular(&["check", "--show"]).0, Some(2));
 }
 
 #[test]

@@ -100,7 +100,7 @@ mod tests {
         std::thread::spawn(move || {
             for body in bodies {
                 let (mut stream, _) = listener.accept().unwrap();
-                let _ = stream.read(&mut [0; 512]);
+                assert!(stream.read(&mut [0; 512]).unwrap() > 0);
                 write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}\n").unwrap();
             }
         });

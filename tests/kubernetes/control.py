@@ -207,13 +207,13 @@ class Control:
         config = kubeconfig(self.server, self.ca, self.as_webhook().token)
         return Webhook(self.arguments.funicular, config, settings.pop("port"), self.log, **settings)
 
-    def one_webhook(self):
+    def one_webhook(self, **settings):
         """A webhook, ready and asked by the API server."""
         port, configuration = free_port(), MUTATING + "/funicular-webhook"
         # An earlier trial's, whose webhook is gone.
         if self.api.ask("GET", configuration)[0] == 200:
             self.api.must("DELETE", configuration)
         self.apply(self.configuration(port))
-        webhook = self.webhook(port=port)
+        webhook = self.webhook(port=port, **settings)
         until("the webhook is ready", lambda: webhook.get("/ready")[0] == 200)
         return webhook

@@ -130,8 +130,11 @@ class Pod:
         # A pod that comes back at its address is the same neighbour to all others.
         ip("link", "add", f"p{at}", "type", "veth", "peer", "name", "eth0", "address", f"02:00:00:00:00:{int(at, 16):02x}", "netns", self.netns)
         ip("link", "set", f"p{at}", "master", "br0", "up")
-        ip("-n", self.netns, "addr", "add", f"{self.address}/64", "dev", "eth0", "nodad")
+        # All its neighbour is the node, which tells it of no shorter way.
+        ip("netns", "exec", self.netns, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_redirects=0")
+        ip("-n", self.netns, "addr", "add", f"{self.address}/128", "dev", "eth0", "nodad")
         ip("-n", self.netns, "link", "set", "eth0", "up")
+        ip("-n", self.netns, "route", "add", f"{node.address}/128", "dev", "eth0")
         ip("-n", self.netns, "route", "add", "default", "via", node.address)
         (self.folder / "resolv.conf").write_text(f"nameserver {node.name_server}\noptions timeout:2 attempts:2\n")
         self.volumes = {volume["name"]: self.volume(volume) for volume in self.spec.get("volumes") or []}

@@ -149,7 +149,7 @@ class Pair(Control):
         """The pod as the API server keeps it after admission, or what it would be if the server knew native sidecars."""
         self.names += 1
         annotations = {f"config.funicular.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-        annotations["config.funicular.dev/identity-secret"] = "mesh"
+        annotations.setdefault("config.funicular.dev/identity-secret", "mesh")
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{name}-{self.names}", "annotations": dict(annotations)}, "spec": spec}
         if self.native:
             pod["metadata"]["annotations"]["config.funicular.dev/native-sidecar"] = str(native).lower()

@@ -1,6 +1,7 @@
 //! What this machine's kernel can do, found out by doing it in a network namespace that is then gone.
 
-use std::process::{Command, Stdio};
+use std::io;
+use std::process::{Command, Output, Stdio};
 
 use super::findings::Finding;
 use crate::net::namespace::{self, NetNs};
@@ -22,7 +23,7 @@ pub(super) async fn look() -> Vec<Finding> {
         "start the kernel without ipv6.disable=1: slices are IPv6 prefixes",
     ));
     if namespace::is_privileged() {
-        findings.push(redirect());
+        findings.push(redirect().await);
         findings.push(tunnel().await);
     } else {
         let hint = "run this as root on a node";
@@ -45,16 +46,18 @@ pub(super) fn is_new_enough(release: &str) -> bool {
 }
 
 /// What `funicular init` does in each pod, and reads back.
-fn redirect() -> Finding {
-    let tried = || -> std::io::Result<std::process::Output> {
+async fn redirect() -> Finding {
+    let tried = async {
         let namespace = NetNs::create()?;
+        Netlink::inside(&namespace).map_err(io::Error::other)?.set_up(LOOPBACK).await.map_err(io::Error::other)?;
         let mut init = Command::new(std::env::current_exe()?);
         init.args(["init", "--uid", "7246", "--device", LOOPBACK, "--service-prefix", "2001:db8::/64"]);
         init.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         namespace.spawn(&mut init, &[])?.wait_with_output()
     };
     let hint = "load nf_tables, nft_redir and nft_ct on every node; the manual's chapter on init says more";
-    match tried() {
+    let tried: io::Result<Output> = tried.await;
+    match tried {
         Ok(output) if output.status.success() => {
             Finding::right("redirect", "packet rules and routes of a pod can be made, and read back")
         }

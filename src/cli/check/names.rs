@@ -74,7 +74,7 @@ pub(super) async fn delegations(server: Option<SocketAddr>, zone: Option<&Name>)
     match tree::faults(server, zone, QUESTION).await {
         Ok(faults) if faults.is_empty() => Finding::right(CHECK, format!("below {zone} every server answers")),
         Ok(faults) => Finding::wrong(CHECK, faults.join("; "), hint),
-        Err(error) => Finding::wrong(CHECK, format!("{error:#}"), hint),
+        Err(error) => Finding::wrong(CHECK, error.to_string(), hint),
     }
 }
 

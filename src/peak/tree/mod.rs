@@ -21,6 +21,7 @@ use crate::ops::entropy;
 use crate::ops::output::{Format, Output, print};
 use crate::peak::keys;
 use crate::wire::dns::tsig::Key;
+pub use walk::WalkError;
 use walk::{Family, Guide};
 
 /// Where DNS is served.
@@ -99,8 +100,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// question may take as long as `patience`.
 ///
 /// # Errors
-/// When the walk cannot begin.
-pub async fn faults(first: SocketAddr, name: &Name, patience: Duration) -> anyhow::Result<Vec<String>> {
+/// [`WalkError`].
+pub async fn faults(first: SocketAddr, name: &Name, patience: Duration) -> Result<Vec<String>, WalkError> {
     let client = DnsClient::new(None, entropy::draw);
     let guide = Guide { client, first, port: first.port(), family: None, patience, key: None };
     let zone = walk::walk(&guide, name, &[]).await?;

@@ -64,16 +64,22 @@ impl Family {
 
 /// Why there is nothing to draw.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WalkError {
+pub enum WalkError {
     /// Nothing came back, or nothing that can be read.
     #[error("the walk cannot begin: {cause}")]
     Silent {
+        /// Why.
         #[source]
         cause: AskError,
     },
     /// It is a server of something else.
     #[error("{server} has authority for no zone at or above {name}: give --server a server of one")]
-    NoAuthority { server: SocketAddr, name: Name },
+    NoAuthority {
+        /// Who was asked.
+        server: SocketAddr,
+        /// For what.
+        name: Name,
+    },
 }
 
 /// Walks from the zone that holds `name`, and looks for those in `hints` where no transfer is allowed.
