@@ -21,7 +21,9 @@
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 //! | `reload`, `issuers` | what changes while it runs |
+//! | `look`, `ask`, `wait`, `tap` | what is seen of one that runs, and the commands that ask it |
 
+mod ask;
 mod assemble;
 pub mod directory;
 mod http;
@@ -29,6 +31,7 @@ pub mod inbound;
 mod issuers;
 pub mod lease;
 mod listener;
+mod look;
 mod material;
 pub mod memory;
 pub mod original;
@@ -41,6 +44,7 @@ pub mod resolve;
 pub mod secrets;
 mod serve;
 pub mod stub;
+mod tap;
 mod wait;
 
 use std::path::PathBuf;
@@ -72,6 +76,8 @@ pub struct Args {
 enum Act {
     /// Wait until the pod's sidecar is ready: the start gate of programs that need the network at once
     Wait(wait::Args),
+    /// Print the connections of the pod's sidecar as they end, one JSON object a line
+    Tap(tap::Args),
 }
 
 /// Runs `funicular sidecar` until it is told to stop.
@@ -79,8 +85,10 @@ enum Act {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(Act::Wait(args)) = args.act {
-        return wait::run(&args);
+    match &args.act {
+        Some(Act::Wait(args)) => return wait::run(args),
+        Some(Act::Tap(args)) => return tap::run(args),
+        None => {}
     }
     let file = args.config.context("say which configuration: --config FILE")?;
     let read = {

@@ -22,9 +22,10 @@ use super::inbound::Inbound;
 use super::inbound::forward::Forward;
 use super::outbound::Outbound;
 use super::reload::{Files, Parts, Read, Reload};
-use super::{lease, probe};
+use super::{lease, look, probe};
 use crate::config::Loaded;
 use crate::config::sidecar::Sidecar;
+use crate::net::sys::text;
 use crate::ops::admin::{self, Audience, Routes, Shown};
 use crate::ops::drain::{Drain, Drained};
 use crate::ops::logging::Logging;
@@ -82,7 +83,8 @@ pub(super) async fn serve(
         lease::keep(wanted, identity, slices, metrics, Arc::clone(&begun))
     });
     let loaded = Arc::new(ArcSwap::from_pointee(loaded));
-    let shown = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
+    let (for_us, for_all) = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
+    let shown = (look::routes(for_us, &lasting.resolver, &outbound, &inbound), for_all);
     let mut tasks = begin(listeners, (&outbound, &inbound), &stop, shown);
     tasks.spawn(stub.serve());
     tasks.spawn({
@@ -166,6 +168,8 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
 async fn learn(inbound: Arc<Inbound>, rules: Task, ready: Arc<Notify>) {
     inbound.learn().await;
     rules.done();
+    // Reading a configuration and putting a sidecar together takes code that nothing needs again.
+    text::forget();
     // Slices come to a pod that can serve them.
     ready.notify_one();
 }

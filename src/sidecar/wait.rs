@@ -2,10 +2,11 @@
 //!
 //! Runs in the sidecar's own container, as Kubernetes' `postStart`, where it has neither shell nor curl.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use super::ask;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,9 +37,9 @@ fn span(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + args.deadline;
     loop {
-        let said = match ask((Ipv4Addr::LOCALHOST, args.port).into()) {
-            Ok(said) if said.starts_with("HTTP/1.1 200 ") => return Ok(ExitCode::SUCCESS),
-            Ok(said) => said.lines().last().unwrap_or_default().to_owned(),
+        let said = match ask::get((Ipv4Addr::LOCALHOST, args.port).into(), "/ready", PATIENCE) {
+            Ok((200, _)) => return Ok(ExitCode::SUCCESS),
+            Ok((_, said)) => said.trim_end().to_owned(),
             Err(error) => error.to_string(),
         };
         if Instant::now() >= deadline {
@@ -46,14 +47,4 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-/// One request and its whole answer.
-fn ask(at: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
