@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import statistics
@@ -160,7 +161,7 @@ class Pair:
 
     def __init__(self, peer, role, env, destination):
         spec, files = PEERS[peer][role], PEERS[peer].get("files", {})
-        self.processes, self.ready_ms, self.helpers = {}, {}, []
+        self.processes, self.helpers = {}, []
         folder = Path(tempfile.mkdtemp(prefix=f"{peer}-{role}-", dir=env["W"]))
         self.env = env | PORTS | {"HERE": str(HERE), "W": str(folder), "KEYS": env["W"], "DST_PORT": destination,
                                   "ROLE": role, "A_HOST": A_HOST, "B_HOST": B_HOST}
@@ -178,7 +179,8 @@ class Pair:
                 process = start(fill(spec[side]), side, 0, self.env, self.log)
                 self.processes[side] = process
                 port = fill(str(spec.get("port_" + side, "$" + side.upper() + "_PORT")))
-                self.ready_ms[side] = wait_port("", port, process, side) * 1e3
+                wait_port("", port, process, side)
+            self.again = shlex.split(fill(spec["a"])), int(fill(str(spec.get("port_a", "$A_PORT"))))
             if "ready" in spec:
                 sp.run(fill(spec["ready"]), shell=True, check=True, env=self.env, stdout=self.log, stderr=self.log)
             host = fill(spec.get("host", "::1"))
@@ -194,8 +196,14 @@ class Pair:
     def cpu(self):
         return sum(cpu_seconds(process) for process in self.processes.values())
 
+    def close_proxies(self):
+        for process in self.processes.values():
+            stop(process)
+        self.processes = {}
+
     def close(self):
-        for process in [*self.processes.values(), *self.helpers]:
+        self.close_proxies()
+        for process in self.helpers:
             stop(process)
         for command in self.undo:
             sp.run(command, shell=True, env=self.env, stdout=self.log, stderr=self.log)
@@ -258,9 +266,32 @@ def memory(pair):
     full = {side: rss_kb(process) for side, process in pair.processes.items()}
     for client in clients:
         client.close()
+    pair.close_proxies()
     sides = {f"idle_mb_{side}": kb / 1024 for side, kb in sorted(idle.items())}
     return sides | {f"kb_per_conn_{side}": (full[side] - kb) / 1000 for side, kb in sorted(idle.items())} | {
-        "start_ms": max(pair.ready_ms.values())}
+        "start_ms": statistics.median(start_ms(pair) for _ in range(9))}
+
+
+def start_ms(pair):
+    """From the moment at which A is started until it takes a connection."""
+    command, port = pair.again
+    begun = time.perf_counter()
+    process = sp.Popen(command, env=pair.env, stdout=sp.DEVNULL, stderr=sp.DEVNULL, start_new_session=True)
+    children.append(process)
+    while True:
+        for host in ("::1", "127.0.0.1"):
+            try:
+                socket.create_connection((host, port), 1).close()
+            except ConnectionRefusedError:
+                continue
+            except ConnectionResetError:
+                pass  # taken, and found to be nobody's
+            taken = (time.perf_counter() - begun) * 1e3
+            stop(process)
+            return taken
+        if time.perf_counter() - begun > 5:
+            stop(process)
+            raise RuntimeError(f"nothing listens on port {port}")
 
 
 def measure(kind, peer, role, env, seconds):

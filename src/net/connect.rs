@@ -18,7 +18,7 @@ use super::vanished;
 /// [`io::ErrorKind::TimedOut`] at `deadline`, [`io::ErrorKind::PermissionDenied`] for a mark without CAP_NET_ADMIN or
 /// CAP_NET_RAW, else whatever connect(2) says.
 pub async fn tcp(dst: SocketAddr, mark: Option<u32>, deadline: Instant) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(dst), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(dst), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if let Some(mark) = mark {
         socket.set_mark(mark)?;
     }
@@ -26,7 +26,6 @@ pub async fn tcp(dst: SocketAddr, mark: Option<u32>, deadline: Instant) -> io::R
     if !dst.ip().is_loopback() {
         vanished::notice(&socket)?;
     }
-    socket.set_nonblocking(true)?;
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(dst);
     timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -46,11 +46,42 @@ pub fn read_little(short: bool) {
 pub trait OverTcp: AsyncRead + AsyncWrite + Unpin {
     /// The connection beneath.
     fn tcp(&self) -> &TcpStream;
+
+    /// What is written next is the last: its end may go with it.
+    fn ends_with_next(&mut self) {}
+
+    /// A transfer has ended, in good order or not; settles what dropping the connection does.
+    fn settle(&self, in_order: bool) {
+        let settle = if in_order { finish_on_drop } else { reset_on_drop };
+        settle(self.tcp());
+    }
 }
 
 impl<T: OverTcp> OverTcp for &mut T {
     fn tcp(&self) -> &TcpStream {
         (**self).tcp()
+    }
+
+    fn ends_with_next(&mut self) {
+        (**self).ends_with_next();
+    }
+
+    fn settle(&self, in_order: bool) {
+        (**self).settle(in_order);
+    }
+}
+
+impl<T: OverTcp> OverTcp for Box<T> {
+    fn tcp(&self) -> &TcpStream {
+        (**self).tcp()
+    }
+
+    fn ends_with_next(&mut self) {
+        (**self).ends_with_next();
+    }
+
+    fn settle(&self, in_order: bool) {
+        (**self).settle(in_order);
     }
 }
 
@@ -161,9 +192,8 @@ pub async fn both_ways<C: OverTcp, S: OverTcp>(
         if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await;
-    let settle = if end.is_ok() { finish_on_drop } else { reset_on_drop };
-    settle(client.tcp());
-    settle(server.tcp());
+    client.settle(end.is_ok());
+    server.settle(end.is_ok());
     Transferred { sent_bytes: sending.carried, received_bytes: receiving.carried, end }
 }
 
@@ -190,6 +220,8 @@ struct Direction {
     unflushed: bool,
     carried: u64,
     state: State,
+    /// What became of the reader behind what is kept.
+    broken: Option<io::Error>,
 }
 
 impl Direction {
@@ -197,13 +229,16 @@ impl Direction {
     fn poll<R, W>(&mut self, context: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<Result<(), Failed>>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: OverTcp,
     {
         loop {
             ready!(self.poll_kept(context, writer)).map_err(Failed::Writing)?;
             if self.unflushed {
                 ready!(Pin::new(&mut *writer).poll_flush(context)).map_err(Failed::Writing)?;
                 self.unflushed = false;
+            }
+            if let Some(error) = self.broken.take() {
+                return Poll::Ready(Err(Failed::Reading(error)));
             }
             match self.state {
                 State::Carrying => ready!(self.poll_chunk(context, reader, writer)?),
@@ -217,7 +252,7 @@ impl Direction {
     }
 
     /// Writes what is kept, and gives its memory back.
-    fn poll_kept<W: AsyncWrite + Unpin>(&mut self, context: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
+    fn poll_kept<W: OverTcp>(&mut self, context: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
         while self.taken < self.kept.len() {
             let octets = &self.kept[self.taken..];
             let written = ready!(Pin::new(&mut *writer).poll_write(context, octets))?;
@@ -241,21 +276,25 @@ impl Direction {
     ) -> Result<Poll<()>, Failed>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: OverTcp,
     {
         let mut chunk = Chunk::borrow();
         let most = if SHORT.load(Ordering::Relaxed) { LITTLE_BYTES } else { CHUNK_BYTES };
         let mut buffer = ReadBuf::new(&mut chunk.0[..most]);
-        match Pin::new(reader).poll_read(context, &mut buffer) {
+        match Pin::new(&mut *reader).poll_read(context, &mut buffer) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Err(error)) => return Err(Failed::Reading(error)),
             Poll::Ready(Ok(())) => {}
         }
-        let octets = buffer.filled();
-        if octets.is_empty() {
+        if buffer.filled().is_empty() {
             self.state = State::Closing;
             return Ok(Poll::Ready(()));
         }
+        self.look_ahead(context, reader, &mut buffer);
+        if self.state == State::Closing {
+            writer.ends_with_next();
+        }
+        let octets = buffer.filled();
         let written = match Pin::new(writer).poll_write(context, octets) {
             Poll::Ready(Ok(written)) => took(written).map_err(Failed::Writing)?,
             Poll::Ready(Err(error)) => return Err(Failed::Writing(error)),
@@ -265,6 +304,25 @@ impl Direction {
         self.carried += written as u64;
         self.kept.extend_from_slice(&octets[written..]);
         Ok(Poll::Ready(()))
+    }
+
+    /// Asks whether the reader ends behind what was just read, so that both can be passed on at once. A buffer with room
+    /// left has taken all that there was: asking then costs a system call only if the peer has said its last.
+    fn look_ahead<R: AsyncRead + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        buffer: &mut ReadBuf<'_>,
+    ) {
+        let before = buffer.filled().len();
+        if buffer.remaining() == 0 {
+            return;
+        }
+        match Pin::new(reader).poll_read(context, buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before => self.state = State::Closing,
+            Poll::Ready(Err(error)) => self.broken = Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
     }
 }
 

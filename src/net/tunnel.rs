@@ -83,6 +83,8 @@ pub struct Tunnel<S, P> {
     promised: usize,
     /// Our direction has ended, or is about to.
     ended: bool,
+    /// Our direction ends with the content that is written next.
+    last: bool,
     first: First,
 }
 
@@ -97,8 +99,9 @@ enum First {
 }
 
 impl<S: OverTcp, P: Party> Tunnel<S, P> {
-    /// A tunnel on which nothing has been said or heard.
+    /// A tunnel on which nothing has been said or heard. Unless it is closed, its connection ends with a reset.
     pub fn new(beneath: S, party: P) -> Self {
+        super::copy::reset_on_drop(beneath.tcp());
         Self {
             beneath,
             party,
@@ -108,6 +111,7 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
             said: 0,
             promised: 0,
             ended: false,
+            last: false,
             first: First::Settled,
         }
     }
@@ -132,7 +136,7 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
     fn begin(&mut self) {
         self.decoder = Decoder::default();
         self.unsaid = Vec::new();
-        (self.said, self.promised, self.ended) = (0, 0, false);
+        (self.said, self.promised, self.ended, self.last) = (0, 0, false, false);
         self.first = First::Settled;
     }
 
@@ -241,21 +245,29 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
         Ok(())
     }
 
-    /// Writes a begun frame: what goes before it, and as much of its content as is taken.
+    /// Writes a begun frame: what goes before it, as much of its content as is taken, and the end if it is the last.
     fn poll_content(&mut self, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let content = &octets[..octets.len().min(self.promised)];
+        let is_last = self.last && content.len() == octets.len() && content.len() == self.promised;
+        let end = tunnel::end();
+        let end = if is_last { &end[..] } else { &[] };
         loop {
             let before = self.unsaid.len() - self.said;
-            let parts = [IoSlice::new(&self.unsaid[self.said..]), IoSlice::new(content)];
-            let parts = if before == 0 { &parts[1..] } else { &parts[..] };
+            let parts = [IoSlice::new(&self.unsaid[self.said..]), IoSlice::new(content), IoSlice::new(end)];
+            let parts = &parts[usize::from(before == 0)..if is_last { 3 } else { 2 }];
             let written = ready!(Pin::new(&mut self.beneath).poll_write_vectored(context, parts))?;
             if before > 0 || written == 0 {
                 self.wrote_unsaid(written.min(before))?;
             }
             if let Some(written) = written.checked_sub(before).filter(|&written| written > 0) {
-                self.promised -= written;
-                self.first.wrote(&content[..written]);
-                return Poll::Ready(Ok(written));
+                let taken = written.min(content.len());
+                self.promised -= taken;
+                self.first.wrote(&content[..taken]);
+                if is_last && self.promised == 0 {
+                    self.ended = true;
+                    self.unsaid.extend_from_slice(&end[written - taken..]);
+                }
+                return Poll::Ready(Ok(taken));
             }
         }
     }
@@ -379,4 +391,11 @@ impl<S: OverTcp, P: Party> OverTcp for Tunnel<S, P> {
     fn tcp(&self) -> &TcpStream {
         self.beneath.tcp()
     }
+
+    fn ends_with_next(&mut self) {
+        self.last = true;
+    }
+
+    /// The tunnel outlives its streams, and is reset when it is dropped unless it is closed: see [`Tunnel::close`].
+    fn settle(&self, _in_order: bool) {}
 }

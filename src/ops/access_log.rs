@@ -6,9 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::metrics::{Direction, Label};
+use super::tap::TAP;
 
 /// The target of the access log's events.
 pub const TARGET: &str = "access";
@@ -89,8 +91,38 @@ fn unmapped(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+impl Line {
+    /// For whoever looks on: as in the log, what is not known left out.
+    fn as_json(&self) -> Value {
+        let mut line = json!({
+            "direction": self.direction.value(),
+            "outcome": self.outcome,
+            "client": self.client.to_string(),
+            "orig_dst": self.orig_dst.map(|address| address.to_string()),
+            "server": self.server.map(|address| address.to_string()),
+            "service": self.service,
+            "generation": self.generation,
+            "caller": self.caller,
+            "mode": self.mode,
+            "attempts": self.attempts,
+            "requests": self.requests,
+            "sent_bytes": self.sent_bytes,
+            "received_bytes": self.received_bytes,
+            "duration_seconds": self.begun.elapsed().as_secs_f64(),
+            "error": self.detail,
+        });
+        if let Some(members) = line.as_object_mut() {
+            members.retain(|_, value| !value.is_null());
+        }
+        line
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
+        if TAP.is_open() {
+            TAP.keep(self.as_json());
+        }
         tracing::info!(
             target: TARGET,
             direction = self.direction.value(),

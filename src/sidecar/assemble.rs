@@ -85,6 +85,7 @@ pub(super) struct Lasting {
     verifier: Arc<Verifier>,
     callers: Quota<IpAddr>,
     handshakes: Quota<()>,
+    pub(super) resolver: Resolver,
     pub(super) memory: Arc<Memory>,
     pub(super) leased: Option<Leased>,
     /// The sidecar's own ports: nothing is forwarded to them.
@@ -221,7 +222,7 @@ pub(super) fn assemble(
     let stand_ins = Arc::new(StandIns::new(config.dns.stand_ins.ipv4, config.dns.stand_ins.ipv6)?);
     let directory: Arc<dyn Directory> = Arc::new(resolver.clone());
     let parts = Parts {
-        resolver,
+        resolver: resolver.clone(),
         stand_ins: Arc::clone(&stand_ins),
         upstream: upstream(&config.dns)?,
         client,
@@ -250,6 +251,7 @@ pub(super) fn assemble(
         verifier,
         callers: Quota::new(UNSET),
         handshakes: Quota::new(UNSET),
+        resolver,
         memory: Arc::new(Memory::new(config.memory.0)),
         reserved: listeners.ports().chain([stub.local_addr().port()]).collect(),
         report,

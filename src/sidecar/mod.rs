@@ -22,7 +22,9 @@
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
 //! | `reload`, `issuers` | what changes while it runs |
 //! | `succession` | how a new program takes its place |
+//! | `look`, `ask`, `wait`, `tap` | what is seen of one that runs, and the commands that ask it |
 
+mod ask;
 mod assemble;
 pub mod directory;
 mod http;
@@ -30,6 +32,7 @@ pub mod inbound;
 mod issuers;
 pub mod lease;
 mod listener;
+mod look;
 mod material;
 pub mod memory;
 pub mod original;
@@ -43,6 +46,7 @@ pub mod secrets;
 mod serve;
 pub mod stub;
 mod succession;
+mod tap;
 mod wait;
 
 use std::path::PathBuf;
@@ -81,6 +85,8 @@ const TAKE_OVER: &str = "--take-over";
 enum Act {
     /// Wait until the pod's sidecar is ready: the start gate of programs that need the network at once
     Wait(wait::Args),
+    /// Print the connections of the pod's sidecar as they end, one JSON object a line
+    Tap(tap::Args),
 }
 
 /// Runs `funicular sidecar` until it is told to stop.
@@ -88,8 +94,10 @@ enum Act {
 /// # Errors
 /// Whatever kept it from starting.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(Act::Wait(args)) = args.act {
-        return wait::run(&args);
+    match &args.act {
+        Some(Act::Wait(args)) => return wait::run(args),
+        Some(Act::Tap(args)) => return tap::run(args),
+        None => {}
     }
     let file = args.config.context("say which configuration: --config FILE")?;
     let read = {

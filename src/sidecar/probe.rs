@@ -52,7 +52,7 @@ enum Unwell {
 pub(super) fn routes(routes: Routes, probes: &BTreeMap<String, Probe>, forward: &Forward) -> Routes {
     probes.iter().fold(routes, |routes, (name, probe)| {
         let asked = Arc::new((probe.clone(), forward.clone()));
-        routes.ask(format!("/probe/{name}"), move || {
+        routes.ask(format!("/probe/{name}"), move |_| {
             let asked = Arc::clone(&asked);
             async move {
                 match judge(&asked.0, &asked.1).await {

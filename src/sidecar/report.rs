@@ -14,9 +14,10 @@ use super::outbound::transport::http::Peers;
 use super::outbound::transport::pool::Pool;
 use super::outbound::transport::tunnel::{How, Tunnels};
 use crate::net::copy::Transferred;
+use crate::net::tls;
 use crate::ops::access_log::Line;
 use crate::ops::metrics::{
-    Counter, Counters, Direction, Gauge, Gauges, Histogram, Label as _, Reason, Registry, SECONDS, labels,
+    Counter, Counters, Direction, Gauge, Gauges, Histogram, Kind, Label as _, Reason, Registry, SECONDS, labels,
 };
 
 /// How long a warning of one reason keeps others of the same silent.
@@ -109,6 +110,17 @@ impl Report {
     /// Registers the data path's metrics.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
+        registry.sampled(
+            "funicular_tls_handshakes_total",
+            "TLS handshakes that succeeded, by our side in them and by whether a ticket made them shorter.",
+            Kind::Counter,
+            &["side", "how"],
+            |samples| {
+                for (side, how, number) in tls::handshakes() {
+                    samples.put(&[side, how], number as f64);
+                }
+            },
+        );
         Self {
             carried: registry.counters("funicular_connections_total", "Connections carried, by mode."),
             open: registry.gauges("funicular_connections_open", "Connections accepted and not ended."),

@@ -27,9 +27,10 @@ use super::outbound::Outbound;
 use super::reload::{Files, Parts, Read, Reload};
 use super::stub::Stub;
 use super::succession::{self, Estate, Heir, Office, Predecessor, Program, SuccessionError};
-use super::{lease, probe};
+use super::{lease, look, probe};
 use crate::config::Loaded;
 use crate::config::sidecar::Sidecar;
+use crate::net::sys::text;
 use crate::ops::admin::{self, Audience, Routes, Shown};
 use crate::ops::children::{self, Children};
 use crate::ops::drain::{Drain, Drained};
@@ -130,7 +131,8 @@ pub(super) async fn serve(start: Start) -> Result<ExitCode, ServeError> {
         let _ = tokio::time::timeout(SLICES, leased.slices.known()).await;
     }
     let loaded = Arc::new(ArcSwap::from_pointee(loaded));
-    let shown = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
+    let (for_us, for_all) = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
+    let shown = (look::routes(for_us, &lasting.resolver, &outbound, &inbound), for_all);
     let front = begin(listeners, stub, (&outbound, &inbound), &stop, shown);
     listening.done();
     let first = match predecessor {
@@ -232,6 +234,8 @@ fn announce(loaded: &Loaded<Sidecar>, assembled: &Assembled) {
 async fn learn(inbound: Arc<Inbound>, rules: Task, ready: Arc<Notify>) {
     inbound.learn().await;
     rules.done();
+    // Reading a configuration and putting a sidecar together takes code that nothing needs again.
+    text::forget();
     // Slices come to a pod that can serve them.
     ready.notify_one();
 }

@@ -3,10 +3,11 @@
 //! Runs in the sidecar's own container, as Kubernetes' `postStart` and `preStop`, where it has neither shell nor curl. Only
 //! a sidecar among the pod's containers needs it: a native one is begun before and ended after them by Kubernetes itself.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use super::ask;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,9 +49,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     loop {
-        let said = match ask(at, "/ready") {
-            Ok(said) if said.starts_with("HTTP/1.1 200 ") => return Ok(ExitCode::SUCCESS),
-            Ok(said) => said.lines().last().unwrap_or_default().to_owned(),
+        let said = match ask::get(at, "/ready", PATIENCE) {
+            Ok((200, _)) => return Ok(ExitCode::SUCCESS),
+            Ok((_, said)) => said.trim_end().to_owned(),
             Err(error) => error.to_string(),
         };
         if Instant::now() >= deadline {
@@ -64,7 +65,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn until_idle(at: SocketAddr, idle: Duration, deadline: Instant) {
     let mut since = None;
     while Instant::now() < deadline {
-        let Ok(told) = ask(at, "/metrics") else { return };
+        let Ok((_, told)) = ask::get(at, "/metrics", PATIENCE) else { return };
         since = if is_idle(&told) { since.or_else(|| Some(Instant::now())) } else { None };
         if since.is_some_and(|since: Instant| since.elapsed() >= idle) {
             return;
@@ -77,18 +78,9 @@ fn is_idle(metrics: &str) -> bool {
     metrics.lines().filter(|line| line.starts_with(OPEN)).all(|line| line.ends_with(" 0"))
 }
 
-/// One request and its whole answer.
-fn ask(at: SocketAddr, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
     use super::*;

@@ -49,7 +49,8 @@ pub(crate) struct Process {
     pub(crate) child: Child,
     admin: SocketAddr,
     health: SocketAddr,
-    /// Where programs may ask for connections.
+    pub(crate) outbound: SocketAddr,
+    /// Where programs ask for their connections.
     pub(crate) explicit: Option<SocketAddr>,
     log: mpsc::UnboundedReceiver<serde_json::Value>,
 }
@@ -57,15 +58,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts one on free ports and waits until it says that it listens.
     pub(crate) async fn start(authority: &Authority, more: &str) -> Self {
-        Self::with_outbound(authority, more, "").await
+        // As most systems start programs: few descriptors, and leave to take more.
+        Self::run("ulimit -Sn 64", "", authority, more).await
     }
 
-    /// The same, with a port where programs may ask for connections.
+    /// The same, with a port where programs ask for their connections.
     pub(crate) async fn start_explicit(authority: &Authority, more: &str) -> Self {
-        Self::with_outbound(authority, more, ", explicit: \"127.0.0.1:0\"").await
+        Self::run("ulimit -Sn 64", ", explicit: \"127.0.0.1:0\"", authority, more).await
     }
 
-    async fn with_outbound(authority: &Authority, more: &str, outbound: &str) -> Self {
+    /// The same, with so many descriptors and no more.
+    pub(crate) async fn with_descriptors(most: u64, authority: &Authority, explicit: &str, more: &str) -> Self {
+        Self::run(&format!("ulimit -n {most}"), &format!(", explicit: \"{explicit}\""), authority, more).await
+    }
+
+    async fn run(limit: &str, outbound: &str, authority: &Authority, more: &str) -> Self {
         let config = authority.path("sidecar.yaml");
         let free = "127.0.0.1:0";
         let text = format!(
@@ -75,9 +82,9 @@ impl Process {
              log: {{ format: json }}\n{more}"
         );
         std::fs::write(&config, text).unwrap();
-        // As most systems start programs: few descriptors, and leave to take more.
+        let start = format!("{limit} && exec \"$0\" sidecar --config \"$1\"");
         let mut child = Command::new("sh")
-            .args(["-c", "ulimit -Sn 64 && exec \"$0\" sidecar --config \"$1\"", env!("CARGO_BIN_EXE_funicular")])
+            .args(["-c", &start, env!("CARGO_BIN_EXE_funicular")])
             .arg(&config)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -92,8 +99,8 @@ impl Process {
         });
         let listening = next_that_says(&mut log, "listening").await;
         let port = |name: &str| listening[name].as_str().map(|at| at.parse().unwrap());
-        let (admin, health, explicit) = (port("admin").unwrap(), port("metrics").unwrap(), port("explicit"));
-        Self { child, admin, health, explicit, log }
+        let [admin, health, outbound] = ["admin", "metrics", "outbound"].map(|name| port(name).unwrap());
+        Self { child, admin, health, outbound, explicit: port("explicit"), log }
     }
 
     /// Waits until it logs a message that begins so.
@@ -112,6 +119,13 @@ impl Process {
     /// The settings in effect.
     pub(crate) async fn settings(&self) -> String {
         self.get_from(self.admin, "/config").await
+    }
+
+    /// What the admin port says at a path.
+    pub(crate) async fn admin(&self, path: &str) -> serde_json::Value {
+        let reply = self.get_from(self.admin, path).await;
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     async fn get_from(&self, port: SocketAddr, path: &str) -> String {
@@ -195,4 +209,38 @@ async fn a_key_file_that_does_not_serve_is_named_and_the_sidecar_does_not_start(
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("caller.pem: no PKCS#8 PEM of an Ed25519 or P-256 private key"), "{said}");
+}
+
+#[tokio::test]
+async fn an_operator_sees_rules_claims_and_connections_as_they_end_and_changes_what_is_logged() {
+    let authority = Authority::new();
+    let _ = authority.server(SERVICE);
+    let mut sidecar = Process::start(&authority, "inbound: { listen: \"127.0.0.1:0\" }\n").await;
+    assert_eq!(sidecar.admin("/rules").await, serde_json::json!({ "services": [] }));
+    assert_eq!(sidecar.admin("/tokens").await, serde_json::json!({ "own": [], "callers": [], "not_shown": 0 }));
+
+    // A connection straight to its port is a loop; the command beside it tells of it.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_funicular"));
+    let port = sidecar.admin.port().to_string();
+    let tapping = command.args(["sidecar", "tap", "--port", &port, "--count", "1", "--direction", "outbound"]).output();
+    let calling = async {
+        loop {
+            let mut tcp = TcpStream::connect(sidecar.outbound).await.unwrap();
+            assert!(tcp.read_u8().await.is_err());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = tokio::select! { told = within(tapping) => told.unwrap(), () = calling => unreachable!() };
+    assert!(told.status.success());
+    let line: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&line["outcome"], &line["direction"]), (&"loop".into(), &"outbound".into()));
+
+    let mut tcp = TcpStream::connect(sidecar.admin).await.unwrap();
+    let post = "POST /logging?level=debug HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    tcp.write_all(post.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    tcp.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("debug\n"), "{reply}");
+    sidecar.terminate();
+    assert!(within(sidecar.child.wait()).await.unwrap().success());
 }

@@ -4,8 +4,10 @@
 
 mod bed;
 mod explicit;
+mod faults;
 mod http;
 mod http2;
+mod http_tokens;
 mod inbound;
 mod lease;
 mod life;

@@ -9,6 +9,8 @@ use crate::bed::*;
 
 /// The modes by which a token travels.
 const TOKEN_MODES: [&str; 2] = ["tunnel", "pp2"];
+/// Those, and none.
+const MODES: [&str; 3] = ["tunnel", "pp2", "none"];
 
 /// An outbound half that reaches an inbound half that reaches an application.
 struct Pair {
@@ -36,7 +38,7 @@ impl Pair {
 
 #[tokio::test]
 async fn an_application_talks_to_another_through_both_halves() {
-    for mode in TOKEN_MODES {
+    for mode in MODES {
         let mut pair = Pair::start(mode).await;
         let mut client = pair.outbound.connect().await;
         client.write_all(b"question").await.unwrap();
@@ -55,7 +57,7 @@ async fn an_application_talks_to_another_through_both_halves() {
 
 #[tokio::test]
 async fn a_server_may_speak_first() {
-    for token_mode in ["tunnel", "pp2", "none"] {
+    for token_mode in MODES {
         let mut pair = Pair::start(token_mode).await;
         let mut client = pair.outbound.connect().await;
         let mut server = pair.application.accept().await;
@@ -66,7 +68,7 @@ async fn a_server_may_speak_first() {
 
 #[tokio::test]
 async fn an_end_of_one_direction_is_passed_on_while_the_other_goes_on() {
-    for mode in TOKEN_MODES {
+    for mode in MODES {
         let mut pair = Pair::start(mode).await;
         let mut client = pair.outbound.connect().await;
         client.write_all(b"all of it").await.unwrap();
@@ -83,7 +85,7 @@ async fn an_end_of_one_direction_is_passed_on_while_the_other_goes_on() {
 
 #[tokio::test]
 async fn a_reset_at_either_end_arrives_as_a_reset_at_the_other() {
-    for mode in TOKEN_MODES {
+    for mode in MODES {
         let mut pair = Pair::start(mode).await;
         let client = pair.outbound.connect().await;
         let mut server = pair.application.accept().await;
@@ -101,7 +103,7 @@ async fn a_reset_at_either_end_arrives_as_a_reset_at_the_other() {
 
 #[tokio::test]
 async fn a_megabyte_each_way_arrives_unchanged() {
-    for mode in TOKEN_MODES {
+    for mode in MODES {
         let mut pair = Pair::start(mode).await;
         let client = pair.outbound.connect().await;
         let server = pair.application.accept().await;

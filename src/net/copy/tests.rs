@@ -104,3 +104,16 @@ async fn a_stop_resets_both_sides_and_counts_what_was_carried() {
     assert_eq!(client.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
+
+#[tokio::test]
+async fn what_came_before_a_reset_arrives_before_the_reset() {
+    let (mut client, mut server, relay) = relayed(b"").await;
+    server.write_all(b"the last words").await.unwrap();
+    reset_on_drop(&server);
+    drop(server);
+    let mut heard = [0; 14];
+    client.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"the last words");
+    assert_eq!(client.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(relay.await.unwrap().end.unwrap_err().reason(), "server-broke-off");
+}

@@ -6,6 +6,7 @@
 
 pub(crate) mod heap;
 pub(crate) mod mmsg;
+pub(crate) mod text;
 
 use std::io;
 

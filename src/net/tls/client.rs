@@ -5,21 +5,22 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WantsClientCert;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ConfigBuilder};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
+use super::ClientStream;
 use super::file::{self, TlsFileError};
-use super::{ClientStream, Gulp};
+use super::stream::Connector;
+use super::tickets::Tickets;
 use crate::model::Name;
 
 /// Whom a client believes. Cheap to clone; clones share the tickets that make the next handshake shorter.
 #[derive(Clone)]
 pub struct ClientTls {
-    connector: TlsConnector,
+    connector: Connector,
 }
 
 impl fmt::Debug for ClientTls {
@@ -110,8 +111,9 @@ impl ClientTls {
         Ok(builder.with_root_certificates(roots))
     }
 
-    fn of(config: ClientConfig) -> Self {
-        Self { connector: TlsConnector::from(Arc::new(config)) }
+    fn of(mut config: ClientConfig) -> Self {
+        config.resumption = Resumption::store(Arc::new(Tickets::default()));
+        Self { connector: Connector::from(Arc::new(config)) }
     }
 
     /// Shakes hands with the server behind `tcp`, which must prove `name` and speak `protocol`.
@@ -141,7 +143,7 @@ impl ClientTls {
     ) -> Result<(ClientStream, &'static str), ConnectError> {
         let server_name = server_name(name)?;
         let alpn = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let connected = self.connector.with_alpn(alpn).connect(server_name, Gulp::new(tcp)).await;
+        let connected = self.connector.connect(tcp, server_name, alpn).await;
         let stream = connected.map_err(|error| failure(error, name, protocols))?;
         let agreed = stream.get_ref().1.alpn_protocol();
         match protocols.iter().find(|protocol| agreed == Some(protocol.as_bytes())) {

@@ -119,10 +119,6 @@ impl Hello {
     pub fn unanswered(self) -> (TcpStream, Vec<u8>) {
         (self.tcp, self.octets)
     }
-
-    pub(super) fn into_accepted(self) -> (Accepted, TcpStream) {
-        (*self.accepted, self.tcp)
-    }
 }
 
 impl fmt::Debug for Hello {

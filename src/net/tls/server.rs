@@ -9,10 +9,9 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientCertVerifierBuilder, ParsedCertificate, WebPkiClientVerifier};
-use tokio_rustls::server::StartHandshake;
 
 use super::file::{self, TlsFileError};
-use super::{Gulp, Hello, ServerStream};
+use super::{Hello, ServerStream, stream};
 
 /// What a server proves itself with. Cheap to clone.
 #[derive(Clone)]
@@ -153,8 +152,8 @@ impl ServerTls {
         let spoken = self.by_protocol.iter().find(|(spoken, _)| **spoken == *protocol);
         // One that is not spoken here leads to the alert that says so.
         let config = spoken.map_or(&self.config, |(_, config)| config);
-        let (accepted, tcp) = hello.into_accepted();
-        StartHandshake::from_parts(accepted, Gulp::new(tcp)).into_stream(Arc::clone(config)).await.map_err(|error| {
+        let (tcp, octets) = hello.unanswered();
+        stream::accept(tcp, Arc::clone(config), octets).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(cause) => HandshakeError::Tls(cause.clone()),
                 None => HandshakeError::Ended(error),

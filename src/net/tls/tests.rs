@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::model::Name;
@@ -93,7 +93,7 @@ async fn a_server_of_the_right_name_that_speaks_another_protocol_is_left_alone()
 async fn a_second_handshake_is_resumed_by_a_ticket() {
     let authority = Authority::new();
     let (client, server) = (authority.client(), authority.server("orders.shop.peak", &["pp2"]));
-    for expected in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
         let (connected, serving) = handshake(client.clone(), server.clone()).await;
         let (mut connected, mut serving) = (connected.unwrap(), serving.unwrap());
         assert_eq!(connected.get_ref().1.handshake_kind(), Some(expected));
@@ -102,6 +102,105 @@ async fn a_second_handshake_is_resumed_by_a_ticket() {
         serving.flush().await.unwrap();
         connected.read_u8().await.unwrap();
     }
+}
+
+/// Both ends of a connection.
+async fn connected(authority: &Authority) -> (ClientStream, ServerStream) {
+    let (client, server) = handshake(authority.client(), authority.server("orders.shop.peak", &["pp2"])).await;
+    (client.unwrap(), server.unwrap())
+}
+
+#[tokio::test]
+async fn megabytes_both_ways_at_once_arrive_unchanged_whatever_the_pieces() {
+    let authority = Authority::new();
+    let (client, server) = connected(&authority).await;
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let exchange = async |stream: TlsHalf, piece: usize| {
+        let (mut read, mut write) = stream;
+        let writing = async {
+            for octets in sent.chunks(piece) {
+                write.write_all(octets).await.unwrap();
+            }
+            write.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let (read, ()) = tokio::join!(read.read_to_end(&mut heard), writing);
+        read.unwrap();
+        assert!(heard == sent);
+    };
+    let (client, server) = (tokio::io::split(client), tokio::io::split(server));
+    let client: TlsHalf = (Box::new(client.0), Box::new(client.1));
+    let server: TlsHalf = (Box::new(server.0), Box::new(server.1));
+    tokio::join!(exchange(client, 100_000), exchange(server, 777));
+}
+
+type TlsHalf = (Box<dyn tokio::io::AsyncRead + Unpin>, Box<dyn tokio::io::AsyncWrite + Unpin>);
+
+#[tokio::test]
+async fn an_idle_connection_keeps_no_octet() {
+    let authority = Authority::new();
+    let (mut client, mut server) = connected(&authority).await;
+    for _ in 0..3 {
+        client.write_all(&[1; 40_000]).await.unwrap();
+        let mut heard = vec![0; 40_000];
+        server.read_exact(&mut heard).await.unwrap();
+        server.write_all(b"yes").await.unwrap();
+        client.read_exact(&mut heard[..3]).await.unwrap();
+    }
+    for kept in [format!("{client:?}"), format!("{server:?}")] {
+        assert_eq!(kept, "TlsStream { kept_octets: [0, 0, 0], .. }");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_asks_for_an_octet_at_a_time_gets_all_of_them_and_then_the_end() {
+    let authority = Authority::new();
+    let (mut client, mut server) = connected(&authority).await;
+    client.write_all(&[7; 30_000]).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut heard = 0;
+    while server.read(&mut [0; 1]).await.unwrap() == 1 {
+        heard += 1;
+    }
+    assert_eq!(heard, 30_000);
+    // The other direction goes on.
+    server.write_all(b"still here").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "still here");
+}
+
+#[tokio::test]
+async fn an_end_that_was_not_announced_is_a_failure_and_so_is_a_damaged_record() {
+    let authority = Authority::new();
+    let (client, mut server) = connected(&authority).await;
+    drop(client);
+    let error = server.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+
+    let (mut client, mut server) = connected(&authority).await;
+    client.flush().await.unwrap();
+    let (tcp, _) = client.get_ref();
+    tcp.writable().await.unwrap();
+    assert!(tcp.try_write(b"\x17\x03\x03\x00\x15 no record of this key").unwrap() > 0);
+    let error = server.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_costs_one_piece() {
+    let authority = Authority::new();
+    let (mut client, _server) = connected(&authority).await;
+    let mut taken = 0;
+    while let Ok(written) =
+        tokio::time::timeout(std::time::Duration::from_millis(200), client.write(&[0; 65_536])).await
+    {
+        taken += written.unwrap();
+        assert!(taken < 1 << 30, "nothing holds the writer back");
+    }
+    let kept: usize = format!("{client:?}").split([',', ']']).nth(2).unwrap().trim().parse().unwrap();
+    assert!((1..=5 * 16_700).contains(&kept), "{kept}");
 }
 
 /// What comes of a connection that begins with these octets and ends there.

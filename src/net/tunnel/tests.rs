@@ -131,8 +131,36 @@ async fn more_than_is_kept_is_never_said_again() {
 async fn an_end_without_word_inside_a_stream_is_a_failure() {
     let (mut client, mut server) = pair().await;
     stream(&mut client, &mut server, false).await;
+    super::super::copy::finish_on_drop(client.tcp());
     drop(client);
     assert_eq!(server.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_let_go_is_reset_and_one_that_is_closed_is_not() {
+    for (closed, kind) in [(false, io::ErrorKind::ConnectionReset), (true, io::ErrorKind::UnexpectedEof)] {
+        let (client, mut server) = pair().await;
+        if closed {
+            client.close();
+        } else {
+            drop(client);
+        }
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap_err().kind(), kind);
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_known_goes_with_the_last_content() {
+    let (mut client, mut server) = pair().await;
+    stream(&mut client, &mut server, false).await;
+    client.ends_with_next();
+    client.write_all(b"last").await.unwrap();
+    let mut came = [0; 64];
+    let octets = server.beneath.read(&mut came).await.unwrap();
+    assert_eq!(came[..octets], [&tunnel::data(4)[..], b"last", &tunnel::end()].concat());
+    client.shutdown().await.unwrap();
+    client.beneath.shutdown().await.unwrap();
+    assert_eq!(server.beneath.read(&mut came).await.unwrap(), 0, "the end is said once");
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ pub(super) type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
 #[derive(Clone)]
 enum Answer {
     Now(Arc<dyn Fn(&Query<'_>) -> Reply + Send + Sync>),
-    Later(Arc<dyn Fn() -> Later + Send + Sync>),
+    Later(Arc<dyn Fn(&Query<'_>) -> Later + Send + Sync>),
 }
 
 /// What a request gets.
@@ -114,11 +114,11 @@ impl Routes {
 
     /// Shows something at `path` that has to be asked for first.
     #[must_use]
-    pub fn ask<A>(mut self, path: String, answer: impl Fn() -> A + Send + Sync + 'static) -> Self
+    pub fn ask<A>(mut self, path: String, answer: impl Fn(&Query<'_>) -> A + Send + Sync + 'static) -> Self
     where
         A: Future<Output = Reply> + Send + 'static,
     {
-        let later = move || -> Later { Box::pin(answer()) };
+        let later = move |query: &Query<'_>| -> Later { Box::pin(answer(query)) };
         self.0.entry(path.into()).or_default().get = Some(Answer::Later(Arc::new(later)));
         self
     }
@@ -142,7 +142,7 @@ impl Routes {
         };
         match chosen {
             Some(Answer::Now(answer)) => Answered::Now(answer(query)),
-            Some(Answer::Later(answer)) => Answered::Later(answer()),
+            Some(Answer::Later(answer)) => Answered::Later(answer(query)),
             None => {
                 let allow = route.methods();
                 let refusal = Reply::text(format!("{path} takes {allow}\n")).status(405);

@@ -209,7 +209,7 @@ impl Inbound {
         let octets = |counted: &AtomicU64| counted.load(Ordering::Relaxed);
         let transferred =
             Transferred { sent_bytes: octets(&conversation.sent), received_bytes: octets(&conversation.received), end };
-        report.ended(line, Direction::Inbound, &transferred);
+        report.ended(*line, Direction::Inbound, &transferred);
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod accept;
 pub mod admit;
+mod error;
 pub mod forward;
 mod http;
 pub mod relay;
@@ -18,7 +19,7 @@ mod tunnel;
 pub mod verify;
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,26 +27,26 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
-use self::accept::{AcceptError, Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
+use self::accept::{Allowance, Arrived, Begun, Introduced, Introduction, Protocol};
 use self::admit::{Fitting, Misaddressed, OwnService};
+pub use self::error::InboundError;
 use self::forward::{Forward, ForwardError};
 use self::relay::{Leased, RELAY};
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
-use self::verify::{Unverifiable, Verifier};
+use self::verify::Verifier;
 use super::directory::Directory;
 use super::http::{HTTP_1, HTTP_2};
 use super::lease::{self, Standing};
 use super::listener;
 use super::memory::Memory;
-use super::original::{NotRedirected, OriginalDst};
+use super::original::OriginalDst;
 use super::outbound::transport::{PP2, TUNNEL};
-use super::quota::{Over, Quota, Share};
-use super::report::{Carriage, Refusal, Report};
-use super::resolve::ResolveError;
+use super::quota::{Quota, Share};
+use super::report::{Carriage, Report};
 use super::secrets::Secrets;
 use crate::model::Name;
 use crate::model::ssa::TokenMode;
-use crate::model::token::{Admitted, NotAllowed, WorkloadId};
+use crate::model::token::Admitted;
 use crate::net::copy::{self, Stop, Transferred};
 use crate::net::tls::{ClientStream, Hello, ServerStream, ServerTls};
 use crate::net::tunnel::Tunnel;
@@ -102,154 +103,6 @@ pub struct Inbound {
     pub forward: Forward,
     /// Where everything is counted.
     pub report: Report,
-}
-
-/// Why a connection is refused. One cause, one variant.
-#[derive(Debug, thiserror::Error)]
-pub enum InboundError {
-    /// Where was it going?
-    #[error(transparent)]
-    Intercept(#[from] NotRedirected),
-    /// The source has as many connections as it may.
-    #[error("{source_address} has {most} connections {}, as many as inbound.limits allows", .over.what())]
-    TooMany {
-        /// Who.
-        source_address: IpAddr,
-        /// Which limit.
-        over: Over,
-        /// The limit.
-        most: u32,
-    },
-    /// No TLS, under a policy that wants it.
-    #[error("the caller speaks no TLS: it has no sidecar, or the service's rule there says token=none")]
-    Plaintext,
-    /// TLS with none of our protocols.
-    #[error("the caller's TLS offers no protocol of ours (ALPN funicular/1 or pp2)")]
-    ForeignTls,
-    /// Nothing to prove a name with.
-    #[error("a caller wants TLS, and this sidecar has no `tls` to prove its services' names with")]
-    NoCertificate,
-    /// The name the caller asks for is no service of this pod.
-    #[error("the ClientHello names {}, which is no service of this pod", .asked.as_deref().unwrap_or("nobody"))]
-    UnknownService {
-        /// The server name in the ClientHello, if any; at most 100 characters of it.
-        asked: Option<Box<str>>,
-    },
-    /// As many callers are shaking hands as may.
-    #[error("{most} callers are shaking hands, as many as inbound.limits.handshakes allows")]
-    TooManyHandshakes {
-        /// The limit.
-        most: u32,
-    },
-    /// The destination belongs to a service that is not this pod's.
-    #[error("{destination} is an address of {service}, which is no service of this pod: a route leads astray")]
-    NotOurs {
-        /// Where it arrived.
-        destination: Ipv6Addr,
-        /// Whose it is.
-        service: Name,
-    },
-    /// It came straight to our port, and no pod of ours relays it.
-    #[error("the connection was not redirected here, and is no relay of another pod of the service")]
-    NotRelayed,
-    /// The relaying pod is of another workload.
-    #[error("{relayer} relays a connection, and is not of this pod's workload")]
-    Relayer {
-        /// Who it is.
-        relayer: WorkloadId,
-    },
-    /// Nobody has confirmed for too long that the slice is this pod's.
-    #[error("the lease of this pod was not renewed, and another may serve {destination} by now")]
-    Lapsed {
-        /// Where it arrived.
-        destination: Ipv6Addr,
-    },
-    /// Handshake or header.
-    #[error(transparent)]
-    Accept(#[from] AcceptError),
-    /// The header names another service than the handshake.
-    #[error("the header is for {authority}, the handshake was for {service}")]
-    Authority {
-        /// In the header.
-        authority: Name,
-        /// In the handshake.
-        service: Name,
-    },
-    /// The header's source is not who connects.
-    #[error("the header's source is {claimed}, the connection comes from {peer}")]
-    Source {
-        /// In the header.
-        claimed: Ipv6Addr,
-        /// On the wire.
-        peer: SocketAddr,
-    },
-    /// There is more than one, so nobody could say which counts.
-    #[error("the request has {found} Peak-Authorization fields, or one that is no Bearer token")]
-    TokenField {
-        /// How many.
-        found: usize,
-    },
-    /// The header refers to a token that did not come before it.
-    #[error("the header refers to token {number}, and {tokens} came before it: the last alone can be referred to")]
-    TokenReference {
-        /// The number in the header.
-        number: u32,
-        /// How many tokens had come.
-        tokens: u32,
-    },
-    /// The token.
-    #[error(transparent)]
-    Verify(#[from] Unverifiable),
-    /// The destination is IPv4, or the caller is: no rule speaks of that.
-    #[error("{client} connected to {destination}: structured addresses are IPv6")]
-    NotIpv6 {
-        /// Who.
-        client: SocketAddr,
-        /// Where.
-        destination: SocketAddr,
-    },
-    /// The rules of our own service are not to be had.
-    #[error("the rules of this pod's service are not known, so no address can be checked: {0}")]
-    RulesUnknown(ResolveError),
-    /// The destination.
-    #[error(transparent)]
-    Misaddressed(#[from] Misaddressed),
-    /// The caller.
-    #[error(transparent)]
-    NotAllowed(#[from] NotAllowed),
-    /// The application.
-    #[error(transparent)]
-    Forward(#[from] ForwardError),
-}
-
-impl Refusal for InboundError {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Intercept(error) => error.reason(),
-            Self::TooMany { over: Over::Open, .. } => "source-connections-limit",
-            Self::TooMany { over: Over::Pending, .. } => "source-handshakes-limit",
-            Self::TooManyHandshakes { .. } => "handshakes-limit",
-            Self::NotOurs { .. } => "destination-not-ours",
-            Self::Plaintext => "plaintext",
-            Self::ForeignTls => "foreign-tls",
-            Self::NoCertificate => "certificate-missing",
-            Self::UnknownService { .. } => "service-unknown",
-            Self::NotRelayed => "loop",
-            Self::Relayer { .. } => "relayer-not-allowed",
-            Self::Lapsed { .. } => "lease-lapsed",
-            Self::Accept(error) => error.reason(),
-            Self::Authority { .. } => "authority-wrong",
-            Self::Source { .. } => "source-wrong",
-            Self::TokenField { .. } => "token-field-malformed",
-            Self::TokenReference { .. } => "token-reference-unknown",
-            Self::Verify(error) => error.reason(),
-            Self::NotIpv6 { .. } => "not-ipv6",
-            Self::RulesUnknown(_) => "rules-unknown",
-            Self::Misaddressed(error) => error.reason(),
-            Self::NotAllowed(error) => error.reason(),
-            Self::Forward(error) => error.reason(),
-        }
-    }
 }
 
 /// Why a connection may reach the application. Nothing is forwarded without one.
@@ -319,7 +172,7 @@ enum Entry<'a> {
 impl Entered {
     async fn transfer(self, stop: impl Future<Output = Stop>) -> Transferred {
         match self.caller {
-            CallerSide::Pp2(stream) => copy::both_ways(*stream, self.application, self.early, stop).await,
+            CallerSide::Pp2(stream) => copy::both_ways(stream, self.application, self.early, stop).await,
             CallerSide::Plain(tcp) => copy::both_ways(tcp, self.application, self.early, stop).await,
         }
     }
@@ -351,15 +204,13 @@ impl Inbound {
     /// Carries one connection to its end, and reports it.
     async fn carry(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, (mut watch, guard): (Watch, Guard)) {
         let mut reported = Reported {
-            line: Line::open(Direction::Inbound, client),
+            line: Box::new(Line::open(Direction::Inbound, client)),
             _guard: guard,
             _open: self.report.opened(Direction::Inbound),
         };
-        // Whatever becomes of it before it is carried, the caller is to see a failure, at once.
-        copy::reset_on_drop(&tcp);
         let mut counted = match self.count(client.ip()) {
             Ok(counted) => counted,
-            Err(refusal) => return self.report.refused(reported.line, Direction::Inbound, &refusal),
+            Err(refusal) => return self.report.refused(*reported.line, Direction::Inbound, &refusal),
         };
         let _in_slice = self.enter_slice(&tcp);
         let entry = tokio::select! {
@@ -379,7 +230,7 @@ impl Inbound {
                     }
                 };
                 let transferred = entered.transfer(stop).await;
-                self.report.ended(reported.line, Direction::Inbound, &transferred);
+                self.report.ended(*reported.line, Direction::Inbound, &transferred);
             }
             Ok(Entry::Elsewhere(caller, pod)) => {
                 self.report.carrying(&reported.line, Direction::Inbound, Carriage::Relay);
@@ -387,13 +238,13 @@ impl Inbound {
                     watch.forced().await;
                     Stop::Told
                 };
-                let transferred = copy::both_ways(caller, *pod, Vec::new(), told).await;
-                self.report.ended(reported.line, Direction::Inbound, &transferred);
+                let transferred = copy::both_ways(caller, pod, Vec::new(), told).await;
+                self.report.ended(*reported.line, Direction::Inbound, &transferred);
             }
-            Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(*accepted, reported, watch).await,
+            Ok(Entry::Tunnel(accepted)) => self.carry_tunnel(accepted, reported, watch).await,
             // In a box as well, so that other connections do not keep room for it.
             Ok(Entry::Http(accepted)) => Box::pin(Arc::clone(&self).converse(*accepted, reported, watch)).await,
-            Err(refusal) => self.report.refused(reported.line, Direction::Inbound, &refusal),
+            Err(refusal) => self.report.refused(*reported.line, Direction::Inbound, &refusal),
         }
     }
 
@@ -678,4 +529,19 @@ fn six(address: IpAddr, port: u16) -> SocketAddrV6 {
         IpAddr::V6(six) => six,
     };
     SocketAddrV6::new(address, port, 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room<A, B, C, D, F: Future>(_of: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_lasts_keeps_little_room() {
+        let room = room(Inbound::carry);
+        assert!(room <= 2_560, "{room} octets");
+    }
 }

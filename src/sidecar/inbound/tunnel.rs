@@ -21,7 +21,7 @@ use super::verify::{LEEWAY, Verifier};
 use super::{Inbound, InboundError, Passage};
 use crate::model::token::{Admitted, WorkloadId};
 use crate::model::{Name, UnixSeconds};
-use crate::net::copy::{self, OverTcp, Stop};
+use crate::net::copy::{self, Stop};
 use crate::net::tls::ServerStream;
 use crate::net::tunnel::{Party, Tunnel};
 use crate::ops::access_log::Line;
@@ -134,7 +134,7 @@ pub(super) struct Accepted<'a> {
 
 /// What a stream is reported by, from its first octet to its end.
 pub(super) struct Reported {
-    pub(super) line: Line,
+    pub(super) line: Box<Line>,
     pub(super) _guard: Guard,
     pub(super) _open: Open,
 }
@@ -150,7 +150,7 @@ enum Next {
 
 impl Inbound {
     /// Carries the streams of a tunnel. `first` reports the first one, which has begun with the connection.
-    pub(super) async fn carry_tunnel(&self, mut accepted: Accepted<'_>, first: Reported, mut watch: Watch) {
+    pub(super) async fn carry_tunnel(&self, mut accepted: Box<Accepted<'_>>, first: Reported, mut watch: Watch) {
         let mut first = Some(first);
         loop {
             if first.is_none() {
@@ -203,8 +203,7 @@ impl Inbound {
         line.orig_dst = Some(accepted.arrived.destination);
         line.service = Some(accepted.own.name.to_string());
         line.mode = Some("tunnel");
-        copy::reset_on_drop(accepted.tunnel.tcp());
-        Reported { line, _guard: watch.guard(), _open: self.report.opened(Direction::Inbound) }
+        Reported { line: Box::new(line), _guard: watch.guard(), _open: self.report.opened(Direction::Inbound) }
     }
 
     /// Carries one stream to its end; says whether another may follow.
@@ -223,7 +222,7 @@ impl Inbound {
         let application = match entered {
             Ok(application) => application,
             Err(refusal) => {
-                self.report.refused(line, Direction::Inbound, &refusal);
+                self.report.refused(*line, Direction::Inbound, &refusal);
                 return false;
             }
         };
@@ -237,7 +236,7 @@ impl Inbound {
         };
         let transferred = copy::both_ways(&mut accepted.tunnel, application, Vec::new(), stop).await;
         let goes_on = transferred.end.is_ok() && accepted.tunnel.is_free();
-        self.report.ended(line, Direction::Inbound, &transferred);
+        self.report.ended(*line, Direction::Inbound, &transferred);
         goes_on
     }
 

@@ -73,6 +73,13 @@ impl Verifier {
         self.unknown_key.notified().await;
     }
 
+    /// The claims of the tokens that are remembered: those of callers that came lately.
+    pub(in crate::sidecar) fn known(&self) -> Vec<Arc<Claims>> {
+        let trusted = self.trusted.load();
+        let known = trusted.known.lock();
+        known.young.values().chain(known.old.values()).cloned().collect()
+    }
+
     /// Trusts these issuers from now on, and forgets what the old keys have verified.
     pub fn trust(&self, issuers: Vec<TrustedIssuer>) {
         self.trusted.store(Arc::new(Trusted::new(issuers)));

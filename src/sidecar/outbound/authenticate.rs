@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use crate::model::token::{Claims, WorkloadId};
 use crate::model::{Name, UnixSeconds};
@@ -23,6 +24,7 @@ pub struct Credential {
     token: Arc<str>,
     /// From here on a new one is signed: less than half of its life is left.
     stale: UnixSeconds,
+    expires: UnixSeconds,
 }
 
 impl Credential {
@@ -131,7 +133,11 @@ impl GivenToken {
         if left == 0 {
             return Err(NoCredential::TokenExpired { ago: Duration::from_secs(now.0 - self.expires.0) });
         }
-        Ok(Credential { token: Arc::clone(&self.token), stale: UnixSeconds(now.0 + left.div_ceil(2)) })
+        Ok(Credential {
+            token: Arc::clone(&self.token),
+            stale: UnixSeconds(now.0 + left.div_ceil(2)),
+            expires: self.expires,
+        })
     }
 }
 
@@ -152,7 +158,7 @@ impl Signer {
             expires: UnixSeconds(now.0.saturating_add(self.life.as_secs())),
         };
         let stale = UnixSeconds(now.0.saturating_add(self.life.as_secs().div_ceil(2)));
-        Ok(Credential { token: self.key.sign(&claims)?.into(), stale })
+        Ok(Credential { token: self.key.sign(&claims)?.into(), stale, expires: claims.expires })
     }
 }
 
@@ -174,6 +180,28 @@ impl Tokens {
     pub fn replace(&self, proof: Proof) {
         self.proof.store(Arc::new(proof));
         self.held.lock().clear();
+    }
+
+    /// What the tokens say that are held, by service, and from when on another will be used; never a token.
+    pub(in crate::sidecar) fn shown(&self) -> Vec<Value> {
+        let proof = self.proof.load();
+        let signer = match &**proof {
+            Proof::Key(signer) => signer,
+            Proof::Token(given) => return vec![json!({ "for": "every service", "exp": given.expires.0 })],
+        };
+        let mut held: Vec<_> =
+            self.held.lock().iter().map(|(service, held)| (service.to_string(), held.clone())).collect();
+        held.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let shown = |(service, held): (String, Credential)| {
+            json!({
+                "for": service,
+                "iss": signer.issuer,
+                "sub": signer.subject.to_string(),
+                "exp": held.expires.0,
+                "renewed_from": held.stale.0,
+            })
+        };
+        held.into_iter().map(shown).collect()
     }
 
     /// A token for the service, signed ones with at least half of their life left.
@@ -258,7 +286,7 @@ mod tests {
         let tokens = tokens();
         for n in 0..MOST_HELD {
             let service: Name = format!("s{n}.peak").parse().unwrap();
-            let credential = Credential { token: "t".into(), stale: UnixSeconds(1_100) };
+            let credential = Credential { token: "t".into(), stale: UnixSeconds(1_100), expires: UnixSeconds(1_200) };
             tokens.held.lock().insert(service, credential);
         }
         let first = token(&tokens, "orders.shop.peak", 1_000);

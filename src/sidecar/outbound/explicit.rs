@@ -179,7 +179,8 @@ fn answer(error: &OutboundError) -> (Code, &'static str) {
         OutboundError::Legacy { cause, .. } if cause.kind() == io::ErrorKind::ConnectionRefused => {
             (Code::Refused, BAD_GATEWAY)
         }
-        OutboundError::Recognise(_)
+        OutboundError::Gone(_)
+        | OutboundError::Recognise(_)
         | OutboundError::Route(_)
         | OutboundError::NoAddress { .. }
         | OutboundError::Unreached { .. }

@@ -11,6 +11,7 @@
 //! does not, a conversation stays with one connection, and so with one endpoint, for as long as a connection is used at all:
 //! then the next address is drawn.
 
+mod failure;
 mod standing;
 
 use std::sync::Arc;
@@ -28,15 +29,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::failure::Failure;
 use self::standing::Standing;
 use super::health::Failure as Failing;
 use super::reach::{Attempts, Reach};
 use super::recognise::Called;
 use super::transport::http::{Peer, Peers, ServerIo, Wanted};
 use super::transport::pool::LONGEST_IDLE;
-use super::transport::{AttemptError, Call, Remote, Way};
-use super::{NoCandidate, NoCredential, Outbound, OutboundError};
-use crate::model::ssa::{ComputeError, Known};
+use super::transport::{Call, Remote, Way};
+use super::{NoCredential, Outbound, OutboundError};
+use crate::model::ssa::Known;
 use crate::net::copy::{self, BrokenOff, Stop, Transferred};
 use crate::ops::access_log::Line;
 use crate::ops::clock;
@@ -51,7 +53,7 @@ use crate::sidecar::http::message::{Prepared, Question, answered};
 use crate::sidecar::http::prefixed::Prefixed;
 use crate::sidecar::http::serve::{ServeError, serve};
 use crate::sidecar::http::{Seen, Version, upgrade};
-use crate::sidecar::report::{Refusal, Report};
+use crate::sidecar::report::{Refusal as _, Report};
 
 /// What HTTP/2 begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,66 +71,6 @@ impl Shared {
     #[must_use]
     pub fn new(report: &Report) -> Self {
         Self { peers: report.peers() }
-    }
-}
-
-/// Why a request has no answer of the service's.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// The request is not passed on.
-    #[error(transparent)]
-    Bad(#[from] BadRequest),
-    /// There is no connection to ask on.
-    #[error(transparent)]
-    Unreached(#[from] OutboundError),
-    /// The connection ended without an answer.
-    #[error("the server's connection ended before it answered: {0}")]
-    Lost(hyper::Error),
-    /// The answer is not passed on.
-    #[error("the server's answer is not passed on: {0}")]
-    Answer(BadRequest),
-}
-
-impl Refusal for Failure {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Bad(error) => error.reason(),
-            Self::Unreached(error) => error.reason(),
-            Self::Lost(_) => "server-lost",
-            Self::Answer(_) => "answer-malformed",
-        }
-    }
-}
-
-impl Failure {
-    /// RFC 9110 §15.6: 502 for a server that is there and does wrong, 503 for what is not there to be asked, 504 for one
-    /// that takes too long.
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Bad(error) => error.status(),
-            Self::Unreached(error) => status_of(error),
-            Self::Lost(_) | Self::Answer(_) => StatusCode::BAD_GATEWAY,
-        }
-    }
-}
-
-fn status_of(error: &OutboundError) -> StatusCode {
-    match error {
-        OutboundError::Pick(NoCandidate::Compute(ComputeError::ContentNotHex)) => StatusCode::BAD_REQUEST,
-        OutboundError::Deadline | OutboundError::Unreached { last: AttemptError::TimedOut { .. }, .. } => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
-        OutboundError::Unreached { .. } => StatusCode::BAD_GATEWAY,
-        OutboundError::Intercept(_)
-        | OutboundError::Ask(_)
-        | OutboundError::Loop { .. }
-        | OutboundError::Recognise(_)
-        | OutboundError::Shed { .. }
-        | OutboundError::Route(_)
-        | OutboundError::Pick(_)
-        | OutboundError::Authenticate(_)
-        | OutboundError::NoAddress { .. }
-        | OutboundError::Legacy { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

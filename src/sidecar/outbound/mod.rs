@@ -12,6 +12,7 @@
 //! too much is refused at once (`super::quota`, `retries`).
 
 pub mod authenticate;
+mod error;
 mod explicit;
 pub mod health;
 pub mod http;
@@ -36,28 +37,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use self::authenticate::{Credential, NoCredential, Tokens};
-use self::explicit::{Asked, NotAsked};
+pub use self::error::OutboundError;
+use self::explicit::Asked;
 use self::health::{Failure, Health, Place};
 use self::overheard::Overheard;
-use self::pick::{Candidates, InForce, NoCandidate};
+use self::pick::{Candidates, InForce};
 use self::reach::{Attempts, Reach};
 use self::recognise::{Called, Recognised, Unrecognised};
 use self::retries::Retries;
 use self::source::NoRoute;
 pub use self::source::Sources;
 use self::transport::tunnel::{Lent, Tunnels};
-use self::transport::{AttemptError, Call, Remote, Way};
+use self::transport::{Call, Remote, Way};
 use super::directory::Directory;
 use super::listener;
 use super::memory::Memory;
-use super::original::{NotRedirected, OriginalDst};
-use super::quota::{Over, Quota, Share};
-use super::report::{Carriage, Refusal, Report};
+use super::original::OriginalDst;
+use super::quota::{Quota, Share};
+use super::report::{Carriage, Report};
 use super::secrets::Secrets;
 use super::stub::StandIns;
 use crate::model::ssa::TokenMode;
 use crate::model::{Name, UnixSeconds};
-use crate::net::copy::{self, Stop, Transferred};
+use crate::net::copy::{self, BrokenOff, OverTcp as _, Stop, Transferred};
 use crate::net::tls::ClientTls;
 use crate::ops::access_log::Line;
 use crate::ops::drain::{Guard, Watch};
@@ -121,98 +123,6 @@ pub struct Outbound {
     pub report: Report,
 }
 
-/// Why a connection of the application is not carried. One cause, one variant.
-#[derive(Debug, thiserror::Error)]
-pub enum OutboundError {
-    /// Where was it going?
-    #[error(transparent)]
-    Intercept(#[from] NotRedirected),
-    /// Where does it want to go?
-    #[error(transparent)]
-    Ask(#[from] NotAsked),
-    /// It wants to go to ourselves.
-    #[error("{dst} is this sidecar's own port: carried on, the connection would come back to us")]
-    Loop {
-        /// Where it wanted to go.
-        dst: SocketAddr,
-    },
-    /// Which service is that?
-    #[error(transparent)]
-    Recognise(#[from] Unrecognised),
-    /// The service has as many connections as it may.
-    #[error("{service} has {most} connections {}, as many as outbound.limits allows", .over.what())]
-    Shed {
-        /// The service.
-        service: Name,
-        /// Which limit.
-        over: Over,
-        /// The limit.
-        most: u32,
-    },
-    /// From where?
-    #[error(transparent)]
-    Route(#[from] NoRoute),
-    /// To which address?
-    #[error(transparent)]
-    Pick(#[from] NoCandidate),
-    /// As whom?
-    #[error(transparent)]
-    Authenticate(#[from] NoCredential),
-    /// No candidate gave a connection.
-    #[error("none of {attempts} candidates gave a connection; the last: {last}")]
-    Unreached {
-        /// How many were tried.
-        attempts: u32,
-        /// What became of the last.
-        last: AttemptError,
-    },
-    /// Not even one attempt fitted into the deadline.
-    #[error("the connect deadline passed before an address was computed")]
-    Deadline,
-    /// A name that is no service's has no address either.
-    #[error("{name}, which is no structured service, cannot be looked up: {cause}")]
-    NoAddress {
-        /// The name.
-        name: Name,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A destination that is no service did not answer.
-    #[error("{dst}, which is no structured service, cannot be connected to: {cause}")]
-    Legacy {
-        /// The original destination.
-        dst: SocketAddr,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-impl Refusal for OutboundError {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Intercept(error) => error.reason(),
-            Self::Ask(error) => error.reason(),
-            Self::Loop { .. } => "loop",
-            Self::Recognise(error) => error.reason(),
-            Self::Shed { over: Over::Open, .. } => "service-connections-limit",
-            Self::Shed { over: Over::Pending, .. } => "service-pending-limit",
-            Self::Route(_) => "no-route",
-            Self::Pick(error) => error.reason(),
-            Self::Authenticate(error) => error.reason(),
-            Self::Unreached { last, .. } => last.reason(),
-            Self::Deadline => "connect-deadline",
-            Self::NoAddress { .. } => "legacy-no-address",
-            Self::Legacy { .. } => "legacy-unreachable",
-        }
-    }
-}
-
-impl Refusal for AttemptError {
-    fn reason(&self) -> &'static str {
-        AttemptError::reason(self)
-    }
-}
-
 /// By which way connections come to us.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Door {
@@ -262,9 +172,7 @@ impl Outbound {
         (mut watch, _guard): (Watch, Guard),
     ) {
         let _open = self.report.opened(Direction::Outbound);
-        // Whatever becomes of it before it is carried, the application is to see a failure, at once.
-        copy::reset_on_drop(&app);
-        let mut line = Line::open(Direction::Outbound, client);
+        let mut line = Box::new(Line::open(Direction::Outbound, client));
         let mut asked = match door {
             Door::Redirected => None,
             Door::Explicit => match tokio::select! {
@@ -272,7 +180,7 @@ impl Outbound {
                 () = watch.forced() => return,
             } {
                 Ok(asked) => Some(Box::new(asked)),
-                Err(error) => return self.report.refused(line, Direction::Outbound, &OutboundError::Ask(error)),
+                Err(error) => return self.report.refused(*line, Direction::Outbound, &OutboundError::Ask(error)),
             },
         };
         let mut early = asked.as_mut().map(|asked| std::mem::take(&mut asked.early)).unwrap_or_default();
@@ -289,7 +197,7 @@ impl Outbound {
                     if let Some(asked) = asked.filter(|_| is_first) {
                         asked.refuse(&mut app, &refusal).await;
                     }
-                    return self.report.refused(line, Direction::Outbound, &refusal);
+                    return self.report.refused(*line, Direction::Outbound, &refusal);
                 }
             };
             if let Some(asked) = asked.as_ref().filter(|_| is_first) {
@@ -300,14 +208,14 @@ impl Outbound {
             let transferred = match connected {
                 Connected::Http { called, share: _share } => {
                     // In a box as well, so that other connections do not keep room for it.
-                    return Box::pin(self.converse(app, early, *called, client.port(), line, watch)).await;
+                    return Box::pin(self.converse(app, early, *called, client.port(), *line, watch)).await;
                 }
                 Connected::Service { .. } | Connected::Legacy(_) => {
                     self.transfer(connected, &mut app, early, &mut watch).await
                 }
             };
             match transferred {
-                Ok(transferred) => return self.report.ended(line, Direction::Outbound, &transferred),
+                Ok(transferred) => return self.report.ended(*line, Direction::Outbound, &transferred),
                 // A free tunnel that the server was just closing: what the application said is said again on a new one.
                 Err(Untaken { content }) => (early, is_first) = (content, false),
             }
@@ -340,13 +248,16 @@ impl Outbound {
         watch: &mut Watch,
     ) -> Result<Transferred, Untaken> {
         match remote {
-            Remote::Tunnel(lent) => self.transfer_in_tunnel(*lent, app, early, watch).await,
+            Remote::Tunnel(lent) => self.transfer_in_tunnel(lent, app, early, watch).await,
             Remote::Pp2(stream, header) => {
                 let mut first = header;
                 let header_octets = first.len() as u64;
                 first.extend(early);
-                first_bytes(app, &mut first).await;
-                let mut transferred = copy::both_ways(app, *stream, first, told(watch)).await;
+                if let Err(broken) = first_bytes(app, &mut first).await {
+                    copy::reset_on_drop(stream.tcp());
+                    return Ok(Transferred { sent_bytes: 0, received_bytes: 0, end: Err(broken) });
+                }
+                let mut transferred = copy::both_ways(app, stream, first, told(watch)).await;
                 transferred.sent_bytes = transferred.sent_bytes.saturating_sub(header_octets);
                 Ok(transferred)
             }
@@ -358,10 +269,10 @@ impl Outbound {
     /// A server that broke off without a word is one to stay away from: whatever is behind it may be down.
     fn learn(&self, place: Place, transferred: &Transferred) {
         match &transferred.end {
-            Err(copy::BrokenOff::Server(_)) if transferred.received_bytes == 0 => {
+            Err(BrokenOff::Server(_)) if transferred.received_bytes == 0 => {
                 self.health.failed(place, Failure::Serving, Instant::now());
             }
-            Err(copy::BrokenOff::Client(_) | copy::BrokenOff::Stopped | copy::BrokenOff::TokenExpired)
+            Err(BrokenOff::Client(_) | BrokenOff::Stopped | BrokenOff::TokenExpired)
                 if transferred.received_bytes == 0 => {}
             Ok(()) | Err(_) => self.health.served(place),
         }
@@ -369,7 +280,7 @@ impl Outbound {
 
     async fn transfer_in_tunnel(
         &self,
-        mut lent: Lent,
+        mut lent: Box<Lent>,
         app: &mut TcpStream,
         early: Vec<u8>,
         watch: &mut Watch,
@@ -386,7 +297,7 @@ impl Outbound {
         tokio::task::yield_now().await;
         let transferred = copy::both_ways(app, lent.carrier(), early, stop).await;
         match lent.give_back(&self.tunnels) {
-            Some(content) if matches!(transferred.end, Err(copy::BrokenOff::Server(_))) => Err(Untaken { content }),
+            Some(content) if matches!(transferred.end, Err(BrokenOff::Server(_))) => Err(Untaken { content }),
             Some(_) | None => Ok(transferred),
         }
     }
@@ -524,15 +435,36 @@ struct Untaken {
 const FIRST_BYTES: usize = 16 * 1024;
 
 /// Puts what the application has said already behind `octets`; waits for nothing but the news of it.
-async fn first_bytes(app: &TcpStream, octets: &mut Vec<u8>) {
+///
+/// A failure is told once by the kernel: whoever reads after that finds an end in good order.
+async fn first_bytes(app: &TcpStream, octets: &mut Vec<u8>) -> Result<(), BrokenOff> {
     tokio::task::yield_now().await;
     octets.reserve(FIRST_BYTES);
-    // An end, a failure, or nothing yet: whoever carries the connection on will see it as well.
-    let _ = app.try_read_buf(octets);
+    let read = app.try_read_buf(octets);
     octets.shrink_to_fit();
+    match read {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(BrokenOff::Client(error)),
+        // An end, or nothing yet: whoever carries the connection on will see it as well.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 async fn told(watch: &mut Watch) -> Stop {
     watch.forced().await;
     Stop::Told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room<A, B, C, D, E, F: Future>(_of: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_lasts_keeps_little_room() {
+        let room = room(Outbound::carry);
+        assert!(room <= 3_072, "{room} octets");
+    }
 }

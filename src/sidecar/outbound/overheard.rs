@@ -11,15 +11,17 @@
 //! and given up if a service is named. A protocol in which the server speaks first goes on as soon as it does.
 
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::recognise::{Called, Recognised, Unrecognised, recognise_name};
+use super::recognise::{Called, Recognised, recognise_name};
 use super::{Connected, OutboundError};
 use crate::model::Name;
+use crate::net::copy;
 use crate::sidecar::directory::Directory;
 use crate::wire::first_words::{MOST, Words, said};
 
@@ -39,13 +41,13 @@ pub(super) enum Overheard {
 /// Connects, and listens meanwhile.
 ///
 /// # Errors
-/// The name is one of Peak's, and Peak cannot be asked.
+/// The name is one of Peak's, and Peak cannot be asked; or the application broke off, which the server is to see too.
 pub(super) async fn listen(
     app: &TcpStream,
     connecting: impl Future<Output = Result<Connected, OutboundError>>,
     port: u16,
     directory: &dyn Directory,
-) -> Result<Overheard, Unrecognised> {
+) -> Result<Overheard, OutboundError> {
     let mut connecting = pin!(connecting);
     let mut called = pin!(called(app, port, directory));
     let connected = tokio::select! {
@@ -61,7 +63,13 @@ pub(super) async fn listen(
             biased;
             // Words, or an end: either is for the application.
             _ = server.readable() => None,
-            called = called => called?,
+            called = called => match called {
+                Err(gone @ OutboundError::Gone(_)) => {
+                    copy::reset_on_drop(server);
+                    return Err(gone);
+                }
+                called => called?,
+            },
         },
         // An address where nobody is may still be called by a name that is somebody's.
         Ok(_) | Err(_) => timeout(PATIENCE, called).await.unwrap_or(Ok(None))?,
@@ -70,27 +78,31 @@ pub(super) async fn listen(
 }
 
 /// The service that the application names, if any.
-async fn called(app: &TcpStream, port: u16, directory: &dyn Directory) -> Result<Option<Called>, Unrecognised> {
-    let Some(name) = name(app).await else { return Ok(None) };
+async fn called(app: &TcpStream, port: u16, directory: &dyn Directory) -> Result<Option<Called>, OutboundError> {
+    let Some(name) = name(app).await.map_err(OutboundError::Gone)? else { return Ok(None) };
     match recognise_name(&name, port, directory).await? {
         Recognised::Service(called) => Ok(Some(called)),
         Recognised::Legacy(_) | Recognised::LegacyName(..) => Ok(None),
     }
 }
 
-/// The name that the application says first. Waits for its first octet as long as need be.
-async fn name(app: &TcpStream) -> Option<Name> {
+/// The name that the application says first. Waits for its first octet as long as need be. A failure is told once by the
+/// kernel: whoever reads after that finds an end in good order.
+async fn name(app: &TcpStream) -> io::Result<Option<Name>> {
     let mut octets = vec![0; 1024];
     let mut until = None;
     loop {
-        let come = app.peek(&mut octets).await.ok().filter(|come| *come > 0)?;
+        let come = app.peek(&mut octets).await?;
+        if come == 0 {
+            return Ok(None);
+        }
         match said(&octets[..come]) {
-            Words::Name(name) => return name.parse().ok(),
-            Words::Nobody => return None,
+            Words::Name(name) => return Ok(name.parse().ok()),
+            Words::Nobody => return Ok(None),
             Words::Unfinished if come == octets.len() && come < MOST => octets.resize(MOST, 0),
             Words::Unfinished => {
                 if Instant::now() >= *until.get_or_insert_with(|| Instant::now() + PATIENCE) {
-                    return None;
+                    return Ok(None);
                 }
                 sleep(MOMENT).await;
             }

@@ -111,6 +111,12 @@ impl Resolver {
         self.directory.spaces.find(addr)
     }
 
+    /// The services looked up so far, by name; as with [`Resolver::in_space`], perhaps past their TTL.
+    #[must_use]
+    pub fn known(&self) -> Vec<Arc<Service>> {
+        self.directory.spaces.all()
+    }
+
     /// Whether Peak is asked about `name`.
     #[must_use]
     pub fn is_in_peak(&self, name: &Name) -> bool {

@@ -39,6 +39,14 @@ impl Spaces {
         })
     }
 
+    /// All of them, each once, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Service>> {
+        let mut all: Vec<_> = self.index.read().services.values().cloned().collect();
+        all.sort_by_key(|service| service.name.to_string());
+        all.dedup_by(|one, other| one.name == other.name);
+        all
+    }
+
     /// Remembers the service, in place of what was known of its name.
     pub(super) fn put(&self, service: &Arc<Service>) {
         let prefixes = service.space.prefixes();

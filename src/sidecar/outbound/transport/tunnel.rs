@@ -222,7 +222,6 @@ impl Idle {
         };
         let header = opening.header(None, Some(facts.tokens - 1))?;
         facts.streams += 1;
-        crate::net::copy::reset_on_drop(crate::net::copy::OverTcp::tcp(&*carrier));
         carrier.open(header, true);
         Ok(Lent { carrier, renewal, facts, how: How::Reused })
     }

@@ -1,0 +1,213 @@
+//! What goes wrong around a running sidecar: too few descriptors, too many peers, peers that go.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::bed::*;
+use crate::life::Process;
+
+const RESIDENT: &str = "funicular_process_resident_memory_bytes";
+const EXPLICIT: &str = "inbound: { listen: \"127.0.0.1:0\" }\n";
+
+/// Says back what it hears, for whoever connects.
+async fn echo() -> SocketAddr {
+    let listener = funicular::net::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            // Out of descriptors itself, perhaps: connections wait.
+            let Ok((mut tcp, _)) = listener.accept().await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            tokio::spawn(async move {
+                let (mut read, mut write) = tcp.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+/// Connects to `to` by way of the sidecar's port for programs that ask.
+async fn asked(sidecar: &Process, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut tcp = TcpStream::connect(sidecar.explicit.unwrap()).await?;
+    tcp.write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes()).await?;
+    let mut granted = [0; 39];
+    tcp.read_exact(&mut granted).await?;
+    assert!(granted.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&granted));
+    Ok(tcp)
+}
+
+async fn answers(tcp: &mut TcpStream) -> std::io::Result<()> {
+    tcp.write_all(b"still there?").await?;
+    let mut heard = [0; 12];
+    tcp.read_exact(&mut heard).await?;
+    assert_eq!(&heard, b"still there?");
+    Ok(())
+}
+
+/// The figure of a process's metric.
+async fn figure(sidecar: &Process, metric: &str) -> f64 {
+    let metrics = sidecar.get("/metrics").await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{metric} ")));
+    line.unwrap_or_else(|| panic!("no {metric}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn without_descriptors_nothing_new_is_taken_what_is_open_goes_on_and_it_is_said() {
+    let authority = Authority::new();
+    let mut sidecar = Process::with_descriptors(60, &authority, "127.0.0.1:0", EXPLICIT).await;
+    let to = echo().await;
+    let mut first = within(asked(&sidecar, to)).await.unwrap();
+    // Each takes two, so these are more than there are; what is not taken waits.
+    let mut waiting = JoinSet::new();
+    for _ in 0..60 {
+        let explicit = sidecar.explicit.unwrap();
+        waiting.spawn(async move { TcpStream::connect(explicit).await.unwrap() });
+    }
+    let held = within(waiting.join_all()).await;
+    sidecar.says("cannot accept a connection").await;
+    within(answers(&mut first)).await.unwrap();
+
+    drop(held);
+    let mut next = within(asked(&sidecar, to)).await.unwrap();
+    within(answers(&mut next)).await.unwrap();
+    let failures = "funicular_accept_failures_total{direction=\"outbound\"}";
+    assert!(figure(&sidecar, failures).await >= 1.0);
+}
+
+/// How many peers there are at once.
+const PEERS: usize = 10_000;
+/// What they may cost; unoptimised, a sidecar's connections are larger than they need to be.
+const BUDGET_MIB: f64 = 256.0;
+
+/// This test holds both ends of everything.
+fn take_descriptors() {
+    let most = 4 * PEERS as u64;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
+    assert_eq!(getrlimit(Resource::Nofile).current, Some(most));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs CAP_SYS_RESOURCE for its descriptors"]
+async fn ten_thousand_peers_that_are_idle_slow_or_come_and_go_stay_within_the_budget_and_leave_nothing() {
+    take_descriptors();
+    let authority = Authority::new();
+    let sidecar = Process::with_descriptors(3 * PEERS as u64, &authority, "127.0.0.1:0", EXPLICIT).await;
+    let to = echo().await;
+    // The first connection has it read ahead, fill its tables, and so on.
+    drop(asked(&sidecar, to).await.unwrap());
+    let resident = async || figure(&sidecar, RESIDENT).await / f64::from(1 << 20);
+    let open = async || figure(&sidecar, "funicular_connections_open{direction=\"outbound\"}").await;
+    while open().await > 0.0 {}
+    let (before_mib, descriptors) = (resident().await, figure(&sidecar, "funicular_process_open_descriptors").await);
+
+    let mut idle = Vec::with_capacity(PEERS);
+    for _ in 0..PEERS {
+        idle.push(within(asked(&sidecar, to)).await.unwrap());
+    }
+    within(answers(&mut idle[PEERS / 2])).await.unwrap();
+    let idle_mib = resident().await;
+    assert!(idle_mib < BUDGET_MIB, "{idle_mib} MiB for {PEERS} idle connections");
+    drop(idle);
+
+    let mut slow = Vec::with_capacity(PEERS);
+    for _ in 0..PEERS {
+        let mut tcp = within(TcpStream::connect(sidecar.explicit.unwrap())).await.unwrap();
+        tcp.write_all(b"CONN").await.unwrap();
+        slow.push(tcp);
+    }
+    let slow_mib = resident().await;
+    assert!(slow_mib < BUDGET_MIB, "{slow_mib} MiB for {PEERS} slow peers");
+    within(answers(&mut asked(&sidecar, to).await.unwrap())).await.unwrap();
+    drop(slow);
+
+    for _ in 0..PEERS {
+        within(answers(&mut asked(&sidecar, to).await.unwrap())).await.unwrap();
+    }
+    within(async { while open().await > 0.0 {} }).await;
+    let after_mib = resident().await;
+    assert!(after_mib < before_mib + 16.0, "{before_mib} MiB before, {idle_mib}, {slow_mib}, {after_mib} MiB after");
+    assert_eq!(figure(&sidecar, "funicular_process_open_descriptors").await, descriptors);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_the_middle_of_what_it_says_is_seen_to_break_off() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut bed = OutboundBed::new(&authority, Table::of([]));
+    bed.outbound.original = going_to(listener.local_addr().unwrap());
+    let outbound = bed.start().await;
+    let mut client = outbound.connect().await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    hears(&mut server, &mut client, "half of a bo").await;
+    server.set_zero_linger().unwrap();
+    drop(server);
+    ends_by_reset(client).await;
+    outbound.says("funicular_connections_broken_total{direction=\"outbound\",reason=\"server-broke-off\"} 1").await;
+}
+
+#[tokio::test]
+async fn what_is_no_service_is_half_closed_and_reset_as_it_was() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut bed = OutboundBed::new(&authority, Table::of([]));
+    bed.outbound.original = going_to(listener.local_addr().unwrap());
+    let outbound = bed.start().await;
+    let mut client = outbound.connect().await;
+    client.write_all(b"all of it").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (mut server, _) = within(listener.accept()).await.unwrap();
+    let mut heard = Vec::new();
+    within(server.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"all of it");
+    hears(&mut server, &mut client, "now mine").await;
+    drop(server);
+    assert_eq!(within(client.read(&mut [0; 8])).await.unwrap(), 0);
+
+    let client = outbound.connect().await;
+    let (server, _) = within(listener.accept()).await.unwrap();
+    client.set_zero_linger().unwrap();
+    drop(client);
+    ends_by_reset(server).await;
+}
+
+#[tokio::test]
+async fn connections_that_come_and_go_leave_neither_descriptor_nor_memory() {
+    let authority = Authority::new();
+    let sidecar = Process::with_descriptors(1_024, &authority, "127.0.0.1:0", EXPLICIT).await;
+    let to = echo().await;
+    drop(asked(&sidecar, to).await.unwrap());
+    let open = "funicular_connections_open{direction=\"outbound\"}";
+    within(async { while figure(&sidecar, open).await > 0.0 {} }).await;
+    let descriptors = figure(&sidecar, "funicular_process_open_descriptors").await;
+    let before_mib = figure(&sidecar, RESIDENT).await / f64::from(1 << 20);
+    let begun = Instant::now();
+    let mut round = 0;
+    while round < 300 || begun.elapsed() < churning() {
+        round += 1;
+        let mut tcp = within(asked(&sidecar, to)).await.unwrap();
+        within(answers(&mut tcp)).await.unwrap();
+        if round % 3 == 0 {
+            tcp.set_zero_linger().unwrap();
+        }
+    }
+    within(async { while figure(&sidecar, open).await > 0.0 {} }).await;
+    // The question itself takes one each time.
+    let after = figure(&sidecar, "funicular_process_open_descriptors").await;
+    assert!(after <= descriptors + 1.0, "{descriptors} before, {after} after");
+    let after_mib = figure(&sidecar, RESIDENT).await / f64::from(1 << 20);
+    assert!(after_mib < before_mib + 16.0, "{before_mib} MiB before {round} connections, {after_mib} MiB after");
+}
+
+/// How long connections come and go at least; a soak says it, otherwise it is no time at all.
+fn churning() -> Duration {
+    let seconds = std::env::var("FUNICULAR_CHURN_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
+}
