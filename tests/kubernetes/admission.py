@@ -356,6 +356,9 @@ class Trial(Control):
 
     def cert_manager(self):
         """Files that somebody else renews: the webhook serves them, and leaves caBundle to whoever made them."""
+        # The others would take it back.
+        while self.replicas:
+            self.replicas.pop().stop()
         folder = pathlib.Path(tempfile.mkdtemp())
         authority = Authority(folder)
         served = [folder / "served.crt", folder / "served.key"]

@@ -414,6 +414,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, self.store.put("MODIFIED", plural, namespace, object))
         except Conflict as conflict:
             self.refuse(Refused(422, "Invalid", str(conflict)))
+        except KeyError:
+            self.refuse(Refused(404, "NotFound", f"{plural} {name} not found"))
 
     def do_DELETE(self):
         plural, namespace, name, _ = self.parts()
@@ -428,7 +430,7 @@ class ApiServer:
         self.store = Store()
         handler = type("Bound", (Handler,), {"store": self.store})
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.http = type("Server", (ThreadingHTTPServer,), {"address_family": family})((host, 0), handler)
+        self.http = type("Server", (ThreadingHTTPServer,), {"address_family": family, "request_queue_size": 256})((host, 0), handler)
         self.http.daemon_threads = True
         self.http.minor = minor
         self.ca = None

@@ -280,7 +280,7 @@ class Pod:
 
     def metric(self, name, port=15020, **labels):
         total = 0.0
-        with urllib.request.urlopen(f"http://[{self.address}]:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://[{self.address}]:{port}/metrics", timeout=20) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith((name + "{", name + " ")) and all(f'{key}="{value}"' in line for key, value in labels.items()):
                     total += float(line.rsplit(" ", 1)[1])
