@@ -29,8 +29,9 @@ section! {
         pods: Pods,
         /// How other nodes and routers learn where slices are.
         routes: Routes = "bgp",
-        /// How long the routes of a pod stay whose sidecar is gone without a word: sidecars and agents come back.
-        linger: Duration = "10s",
+        /// How long the routes of a pod stay whose sidecar is gone without a word: sidecars and agents come back. Keep it
+        /// below two thirds of `slices.lease`: then they are gone before others are given the slices.
+        linger: Duration = "3s",
         /// How connections of slices that have moved are carried to the pod that has them.
         carrying: Carrying,
         /// The other agents; for `routes: mesh`.

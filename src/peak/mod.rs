@@ -247,8 +247,8 @@ async fn serve(
     tallies.register(&metrics, &format!("dns://:{}", server.local_addr().port()));
     server.register(&metrics);
     process::register(&metrics);
-    let trust_pods = start_slices(peak.slices.as_ref(), &store, &served, &metrics)?;
-    let trust = start_api(peak.api.as_ref(), &store, &served, &metrics)?;
+    let (trust_pods, load) = start_slices(peak, &store, &served, &metrics)?;
+    let trust = start_api(peak.api.as_ref(), &store, (&served, &load), &metrics)?;
     let shown = Shown {
         ready: ready.clone(),
         metrics,
@@ -262,7 +262,7 @@ async fn serve(
             move || drain.begin()
         },
     };
-    start_admin(peak.admin.as_ref(), shown, (&served, &store), log, Counter::new(&store))?;
+    start_admin(peak.admin.as_ref(), shown, (&served, &store, load), log, Counter::new(&store))?;
     listening.done();
     tracing::info!(address = %server.local_addr(), "listening");
     let mut stopping = drain.watch();
@@ -296,7 +296,7 @@ async fn serve(
 fn start_admin<C, D>(
     admin: Option<&config::common::Admin>,
     shown: Shown<C, D>,
-    (served, store): (&Served, &Store),
+    (served, store, load): (&Served, &Store, slices::Load),
     log: QueryLog,
     counter: Counter,
 ) -> anyhow::Result<()>
@@ -312,7 +312,10 @@ where
     tracing::info!(admin = %everything.local_addr()?, metrics = %metrics.local_addr()?, "admin ports are open");
     let (served, store) = (Arc::clone(served), store.clone());
     let routes = admin::routes(shown)
-        .get("/slices", move |_| Reply::json(&slices::shown(&store.read(|registry| registry.leases().clone()), None)))
+        .get("/slices", move |_| {
+            let leases = store.read(|registry| registry.leases().clone());
+            Reply::json(&slices::shown(&leases, &load, None))
+        })
         .get("/zones", move |_| Reply::json(&zones::list(&served.load())))
         .get("/registry", {
             let counter = counter.clone();
@@ -336,34 +339,39 @@ where
 
 /// Gives slices out where that is configured; gives what reads its key sets again.
 fn start_slices(
-    config: Option<&config::slices::Slices>,
+    peak: &Peak,
     store: &Store,
     served: &Served,
     metrics: &Registry,
-) -> anyhow::Result<impl Fn() + use<>> {
-    let opened = config.map(|config| slices::open(config, store, served, metrics)).transpose()?;
+) -> anyhow::Result<(impl Fn() + use<>, slices::Load)> {
+    let (config, load) = (peak.slices.as_ref(), slices::Load::default());
+    // Whoever is to join a registry and has not yet must not begin another.
+    let begins = peak.cluster.join.is_empty();
+    let open = |config| slices::open(config, store, (served, &load), begins, metrics);
+    let opened = config.map(open).transpose()?;
     let trust = opened.as_ref().zip(config).map(|(opened, config)| opened.trust(config));
     if let Some(opened) = opened {
         tracing::info!(address = %opened.local_addr()?, "leases of slices are given out");
         tokio::spawn(opened.serve());
     }
-    Ok(move || {
+    let read_again = move || {
         if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
             tracing::error!(%error, "the key sets for leases could not be read again, the old ones hold");
         }
-    })
+    };
+    Ok((read_again, load))
 }
 
 /// Serves the API where it is configured; gives what reads its key sets again.
 fn start_api(
     api: Option<&config::api::Api>,
     store: &Store,
-    served: &Served,
+    (served, load): (&Served, &slices::Load),
     metrics: &Registry,
 ) -> anyhow::Result<impl Fn() + use<>> {
     let mut trust = None;
     if let Some(api) = api {
-        let routes = api::routes(store, served);
+        let routes = api::routes(store, served).and(slices::routes(store, load));
         let opened = api::open(api, routes, metrics)?;
         tracing::info!(address = %opened.local_addr()?, tls = api.tls.is_some(), "the API listens");
         trust = Some(opened.trust());

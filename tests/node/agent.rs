@@ -1,7 +1,5 @@
 //! What an agent writes, repairs and leaves alone; who is heard; and what its end and its return mean for connections.
 
-use std::time::Duration;
-
 use funicular::net::agent::AgentLink;
 use funicular::wire::agent::{SpaceClaim, State};
 
@@ -76,8 +74,8 @@ async fn an_agent_is_killed_and_comes_back_under_load_and_no_request_fails() {
         let mut seen = bed.servers[server].link.seen();
         within("the sidecar's return", seen.wait_for(|seen| seen.connected)).await.unwrap();
     }
-    // Longer than what an earlier agent left is kept for those who do not come back.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    // What an earlier agent left is kept for a while for those who do not come back; everybody has.
+    until("the end of what was left", || [1, 2].iter().all(|node| bed.inherited(*node) == Some(0))).await;
     load.pass(50).await;
     let counted = load.finish();
     counted.assert_whole();
@@ -124,11 +122,14 @@ async fn only_pods_are_heard_and_only_about_spaces_that_the_node_routes() {
     until("the refusal", || bed.counted(1, "funicular_node_refusals_total{reason=\"pod-not-here\"}") >= 1.0).await;
     assert!(!stranger.seen().borrow().connected);
 
-    bed.kill_agent(1);
-    bed.start_agent(1, "").await;
-    let config = std::fs::read_to_string(&bed.node(1).config).unwrap().replace("users: [0]", "users: [7246]");
-    std::fs::write(&bed.node(1).config, config).unwrap();
-    bed.kill_agent(1);
-    bed.start_agent_again(1).await;
-    until("the refusal", || bed.counted(1, "funicular_node_refusals_total{reason=\"user-not-allowed\"}") >= 1.0).await;
+    let config = std::fs::read_to_string(&bed.node(1).config).unwrap();
+    let strict =
+        [("users: [7246]", "user-not-allowed"), ("users: [0], cgroup: kubepods-of-nobody", "cgroup-not-allowed")];
+    for (pods, reason) in strict {
+        bed.kill_agent(1);
+        std::fs::write(&bed.node(1).config, config.replace("users: [0]", pods)).unwrap();
+        bed.start_agent_again(1).await;
+        let counter = format!("funicular_node_refusals_total{{reason=\"{reason}\"}}");
+        until("the refusal", || bed.counted(1, &counter) >= 1.0).await;
+    }
 }

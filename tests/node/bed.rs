@@ -176,7 +176,7 @@ impl Bed {
         let config = format!(
             "address: \"{}\"\nspaces: [\"{SPACE}\"]\nsocket: {}\npods: {{ users: [0] }}\nlinger: 2s\n\
              carrying: {{ nodes: [\"2001:db8:a::/48\"] }}\n\
-             admin: {{ listen: \"127.0.0.1:15100\", metrics: \"[::]:15120\" }}\n{more}",
+             admin: {{ listen: \"[::1]:15100\", metrics: \"[::]:15120\" }}\n{more}",
             node.address(),
             socket.display(),
         );
@@ -241,6 +241,12 @@ impl Bed {
     pub(crate) fn table(&self, node: u16, table: &str) -> Vec<String> {
         let listed = shell(&self.node(node).pod, &format!("ip -6 route show table {table}"));
         listed.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// How many routes of an earlier agent a node's agent has not given up yet.
+    pub(crate) fn inherited(&self, node: u16) -> Option<u64> {
+        let page = funicular::demo::site::http_get(&self.node(node).pod, 15100, "/slices").unwrap()?;
+        serde_json::from_str::<serde_json::Value>(&page).unwrap()["inherited"].as_u64()
     }
 
     /// What a node's agent counts.

@@ -111,5 +111,6 @@ async fn thousands_of_slices_are_announced_and_withdrawn_in_a_fraction_of_a_seco
     let said: String = birds.iter().map(Process::said).collect();
     assert!(!said.contains("dropped some netlink messages"), "{said}");
     // How long it takes is the machine's as well; a socket that overflowed would wait for BIRD's next scan, ten seconds.
-    assert!(times.iter().all(|(kernel, all)| *all - *kernel < Duration::from_secs(5)), "{times:?}");
+    let most = Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 200 });
+    assert!(times.iter().all(|(_, all)| *all < most), "{times:?}");
 }

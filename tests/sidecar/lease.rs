@@ -39,6 +39,10 @@ struct Peak {
 
 impl Peak {
     async fn start(authority: &Authority) -> Self {
+        Self::with_leases_of(LIFE, authority).await
+    }
+
+    async fn with_leases_of(life: Duration, authority: &Authority) -> Self {
         drop(authority.server(PEAK));
         let path = |file| authority.path(file).display().to_string();
         std::fs::write(authority.path("jwks.json"), to_jwks(&[&authority.key])).unwrap();
@@ -67,7 +71,7 @@ impl Peak {
             cert = path("cert.pem"),
             key = path("key.pem"),
             jwks = path("jwks.json"),
-            life = LIFE.as_millis(),
+            life = life.as_millis(),
         );
         std::fs::write(authority.path("peak.yaml"), text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_funicular"))
@@ -179,32 +183,9 @@ impl Pod {
         who: &str,
     ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let _inside = runtime.enter();
-        let registry = Registry::new();
-        let report = Report::new(&registry);
-        let signer = Signer {
-            key: authority.key_again(),
-            issuer: ISSUER.into(),
-            subject: who.parse().unwrap(),
-            life: Duration::from_secs(300),
-        };
-        let tokens = Arc::new(Tokens::new(Proof::Key(signer), report));
-        let identity = Arc::new(Identity { tokens, tls: authority.client() });
-        let slices = Arc::new(Slices::new(lapsed));
-        let wanted = Wanted {
-            servers: vec![server],
-            peak: name(PEAK),
-            pod: format!("orders-{number}"),
-            inbound,
-            weight: 1,
-            services: vec![name(SERVICE)],
-            agent: None,
-            drain: Duration::from_secs(5),
-            mark: None,
-        };
-        let ready = Arc::new(Notify::new());
-        ready.notify_one();
-        let handle = lease::keep(wanted, identity, Arc::clone(&slices), LeaseMetrics::new(&registry), ready);
+        let inside = runtime.enter();
+        let (slices, handle) = keep(inbound, authority, server, number, lapsed, who);
+        drop(inside);
         Self { slices, handle, runtime: Some(runtime) }
     }
 
@@ -216,6 +197,43 @@ impl Pod {
     fn kill(&mut self) {
         self.runtime.take().unwrap().shutdown_background();
     }
+}
+
+/// Keeps a lease in the runtime that this is called in.
+fn keep(
+    inbound: (Ipv6Addr, u16),
+    authority: &Authority,
+    server: SocketAddr,
+    number: u16,
+    lapsed: Lapsed,
+    who: &str,
+) -> (Arc<Slices>, Handle) {
+    let registry = Registry::new();
+    let report = Report::new(&registry);
+    let signer = Signer {
+        key: authority.key_again(),
+        issuer: ISSUER.into(),
+        subject: who.parse().unwrap(),
+        life: Duration::from_secs(300),
+    };
+    let tokens = Arc::new(Tokens::new(Proof::Key(signer), report));
+    let identity = Arc::new(Identity { tokens, tls: authority.client() });
+    let slices = Arc::new(Slices::new(lapsed));
+    let wanted = Wanted {
+        servers: vec![server],
+        peak: name(PEAK),
+        pod: format!("orders-{number}"),
+        inbound,
+        weight: 1,
+        services: vec![name(SERVICE)],
+        agent: None,
+        drain: Duration::from_secs(5),
+        mark: None,
+    };
+    let ready = Arc::new(Notify::new());
+    ready.notify_one();
+    let handle = lease::keep(wanted, identity, Arc::clone(&slices), LeaseMetrics::new(&registry), ready);
+    (slices, handle)
 }
 
 impl Drop for Pod {
@@ -391,6 +409,40 @@ async fn a_hundred_pods_at_once_settle_and_no_slice_is_ever_without_a_pod() {
     }
 }
 
+/// How many sidecars hold leases at once; the soak has a thousand of them.
+fn many_leases() -> u16 {
+    std::env::var("FUNICULAR_LEASES").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+}
+
+/// The processor time that a process has taken.
+fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let after_name: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().map(|&at| after_name[at].parse::<u64>().unwrap()).sum();
+    // USER_HZ is 100 wherever Linux runs.
+    Duration::from_millis(10 * ticks)
+}
+
+#[tokio::test]
+async fn standing_still_costs_peak_next_to_nothing() {
+    let (authority, pods) = (Authority::new(), many_leases());
+    let peak = Peak::with_leases_of(Duration::from_secs(5), &authority).await;
+    let inbound = |number| (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number), 15_006);
+    let _all: Vec<_> =
+        (1..=pods).map(|number| keep(inbound(number), &authority, peak.leases, number, Lapsed::Serve, WEB)).collect();
+    peak.settles(u32::from(pods)).await;
+    let process = peak.child.id().unwrap();
+    let (before, since) = (processor_time(process), Instant::now());
+    // Time has to pass: that of two leases.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let share = (processor_time(process) - before).as_secs_f64() / since.elapsed().as_secs_f64();
+    eprintln!("{pods} leases of 5 s: {:.1} % of a core", share * 100.0);
+    // A debug build takes many times what a release build does, which is the one that has a target.
+    let most = if cfg!(debug_assertions) { 0.3 } else { 0.05 };
+    assert!(share < most, "{:.1} % of a core", share * 100.0);
+    assert_eq!(slices_of(&peak.shown().await.unwrap()).len(), usize::from(pods), "and every lease is held");
+}
+
 #[tokio::test]
 async fn a_workload_that_may_not_serve_gets_nothing() {
     let authority = Authority::new();
@@ -402,6 +454,24 @@ async fn a_workload_that_may_not_serve_gets_nothing() {
     assert_eq!(slices_of(&peak.shown().await.unwrap()).into_keys().collect::<Vec<_>>(), ["orders-2"]);
 }
 
+/// Sixteen slices that are one prefix.
+fn block(at: u8) -> String {
+    format!("2001:db8:5:1:{at:x}000::/68")
+}
+
+/// Who owns a slice.
+fn owner(shown: &Value, slice: u64) -> u64 {
+    let runs = shown["owners"].as_array().unwrap();
+    let inside = |run: &&Value| (0..run[1].as_u64().unwrap()).any(|at| run[0].as_u64().unwrap() + at == slice);
+    runs.iter().find(inside).unwrap()[2].as_u64().unwrap()
+}
+
+/// A pod that does not have the first slice: its name and number.
+fn another(shown: &Value) -> (String, u64) {
+    let other = shown["pods"].as_array().unwrap().iter().find(|pod| pod["pod"] != owner(shown, 0)).unwrap();
+    (other["name"].as_str().unwrap().to_owned(), other["pod"].as_u64().unwrap())
+}
+
 #[tokio::test]
 async fn operators_see_and_move_slices_and_a_dry_run_moves_nothing() {
     let authority = Authority::new();
@@ -410,16 +480,9 @@ async fn operators_see_and_move_slices_and_a_dry_run_moves_nothing() {
     peak.settles(2).await;
     let shown = peak.slices(&[SERVICE]).await.unwrap();
     assert!(shown.contains("orders-1") && shown.contains("50.0%"), "{shown}");
-    let block = |at: u8| format!("2001:db8:5:1:{at:x}000::/68");
-    let owner = |shown: &Value, slice: u64| {
-        let runs = shown["owners"].as_array().unwrap();
-        let run =
-            runs.iter().find(|run| (0..run[1].as_u64().unwrap()).any(|at| run[0].as_u64().unwrap() + at == slice));
-        run.unwrap()[2].as_u64().unwrap()
-    };
     let before = peak.shown().await.unwrap();
-    let other = before["pods"].as_array().unwrap().iter().find(|pod| pod["pod"] != owner(&before, 0)).unwrap();
-    let (other, number) = (other["name"].as_str().unwrap(), other["pod"].as_u64().unwrap());
+    let (other, number) = another(&before);
+    let other = other.as_str();
     let moves = ["move", SERVICE, &block(0), other];
     let dry = peak.slices(&[&moves[..], &["--dry-run"]].concat()).await.unwrap();
     assert!(dry.contains("16 slices would move"), "{dry}");
@@ -431,6 +494,99 @@ async fn operators_see_and_move_slices_and_a_dry_run_moves_nothing() {
     peak.shows(|shown| under_way(shown) == 0 && slices_of(shown)[other] <= 16).await;
     let refused = peak.slices(&["drain", "nobody"]).await.unwrap_err();
     assert!(refused.contains("slices-no-pod"), "{refused}");
+}
+
+#[tokio::test]
+async fn operators_watch_pin_drain_undo_and_rebalance_and_see_first_what_would_move() {
+    let authority = Authority::new();
+    let peak = Peak::start(&authority).await;
+    let _pods: Vec<Pod> = (1..=2).map(|number| Pod::start(&authority, peak.leases, number)).collect();
+    peak.settles(2).await;
+    let before = peak.shown().await.unwrap();
+    let (other, number) = another(&before);
+    let other = other.as_str();
+    let json: Value = serde_json::from_str(&peak.slices(&[SERVICE, "-o", "json"]).await.unwrap()).unwrap();
+    assert_eq!(json["services"][0]["slices"], SLICES);
+
+    let dry = peak.slices(&["pin", SERVICE, &block(0), other, "--dry-run"]).await.unwrap();
+    assert!(dry.contains("16 slices would move"), "{dry}");
+    peak.slices(&["pin", SERVICE, &block(0), other]).await.unwrap();
+    peak.shows(|shown| owner(shown, 0) == number && owner(shown, 15) == number && under_way(shown) == 0).await;
+    let text = peak.slices(&[SERVICE]).await.unwrap();
+    assert!(text.contains(&format!("pinned  16 from 0 to {other}")), "{text}");
+    peak.slices(&["pin", SERVICE, &block(0)]).await.unwrap();
+    peak.shows(|shown| shown["pins"].as_array().unwrap().is_empty()).await;
+    peak.settles(2).await;
+
+    let dry = peak.slices(&["drain", other, "--dry-run"]).await.unwrap();
+    assert!(dry.contains("128 slices would move") && dry.contains("(drained)"), "{dry}");
+    let not_yet = peak.shown().await.unwrap();
+    assert!(not_yet["pods"].as_array().unwrap().iter().all(|pod| pod["draining"] == false), "{not_yet}");
+    peak.slices(&["drain", other]).await.unwrap();
+    peak.shows(|shown| slices_of(shown)[other] == 0 && under_way(shown) == 0).await;
+    peak.slices(&["drain", other, "--undo"]).await.unwrap();
+    peak.settles(2).await;
+
+    let prefixes = |shown: &Value| -> u64 {
+        shown["pods"].as_array().unwrap().iter().map(|pod| pod["prefixes"].as_u64().unwrap()).sum()
+    };
+    let before = prefixes(&peak.shown().await.unwrap());
+    let rebalanced = peak.slices(&["rebalance", SERVICE, "--dry-run", "-o", "json"]).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&rebalanced).unwrap()["dry_run"], true);
+    peak.slices(&["rebalance", SERVICE]).await.unwrap();
+    peak.settles(2).await;
+    assert!(prefixes(&peak.shown().await.unwrap()) <= before);
+}
+
+#[tokio::test]
+async fn whoever_watches_sees_the_slices_again_and_again() {
+    let authority = Authority::new();
+    let peak = Peak::start(&authority).await;
+    let _pod = Pod::start(&authority, peak.leases, 1);
+    peak.settles(1).await;
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_funicular"))
+        .args(["slices", SERVICE, "--watch", "--server", &format!("http://{}", peak.api)])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut pictures = 0;
+    within(async {
+        while pictures < 2 {
+            pictures += usize::from(lines.next_line().await.unwrap().unwrap().contains("256 slices  1 pods"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_bears_too_much_gives_a_hot_slice_for_a_cold_one() {
+    let authority = Authority::new();
+    let peak = Peak::start(&authority).await;
+    let pods: Vec<Pod> = (1..=2).map(|number| Pod::start(&authority, peak.leases, number)).collect();
+    peak.settles(2).await;
+    until(|| pods.iter().all(|pod| pod.serves() == SLICES / 2)).await;
+    let hot: Vec<Ipv6Addr> =
+        addresses().filter(|&address| pods[0].slices.standing(address) == Standing::Here).take(2).collect();
+    let has = |pod: &Pod, address: Ipv6Addr| pod.slices.standing(address) == Standing::Here;
+    let (mut seen_hot, mut shared) = (false, false);
+    within(async {
+        while !(seen_hot && shared) {
+            for &address in &hot {
+                for pod in pods.iter().filter(|pod| has(pod, address)) {
+                    (0..5).for_each(|_| drop(pod.slices.enter(address)));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let shown = peak.shown().await.unwrap();
+            seen_hot |= shown["hot"].as_array().unwrap().len() == 2;
+            shared = has(&pods[1], hot[0]) != has(&pods[1], hot[1]);
+        }
+    })
+    .await;
+    // Shares are as they were.
+    peak.settles(2).await;
 }
 
 #[tokio::test]

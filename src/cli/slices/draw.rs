@@ -26,6 +26,8 @@ pub(super) struct Service {
     pub(super) owners: Vec<(u32, u32, Option<u64>)>,
     pub(super) handovers: Vec<Handover>,
     pub(super) pins: Vec<Pin>,
+    /// Slices that bear much, the hottest first: which, and connections of late. Peak's leader alone knows any.
+    pub(super) hot: Vec<(u32, u32)>,
 }
 
 /// One pod.
@@ -74,6 +76,11 @@ pub(super) fn service(service: &Service, coloured: bool) -> String {
     text += &bar(service, coloured);
     text += &pods(service, coloured);
     text += &handovers(service);
+    for &(slice, connections) in &service.hot {
+        let run = service.owners.iter().find(|(first, count, _)| (*first..first + count).contains(&slice));
+        let owner = name(service, run.and_then(|&(_, _, owner)| owner));
+        text += &format!("hot     slice {slice} at {owner}  {connections} connections of late\n");
+    }
     for pin in &service.pins {
         text += &format!("pinned  {} from {} to {}\n", pin.slices, pin.first, name(service, Some(pin.pod)));
     }
@@ -94,7 +101,8 @@ fn painted(mark: char, pod: Option<u64>, coloured: bool) -> String {
     }
 }
 
-/// Rows of cells, each the mark of who owns most of it; `~` where something is on its way, `.` where nobody owns it.
+/// Rows of cells, each the mark of who owns most of it; `~` where something is on its way, `*` where something is hot, `.`
+/// where nobody owns it.
 fn bar(service: &Service, coloured: bool) -> String {
     let cells = service.slices.min(WIDTH * ROWS);
     let mut text = String::new();
@@ -106,7 +114,13 @@ fn bar(service: &Service, coloured: bool) -> String {
         let owner = most.and_then(|&(_, _, owner)| owner);
         let moving = service.handovers.iter().flat_map(|handover| &handover.blocks);
         let moves = moving.into_iter().any(|&(at, count)| inside(at, count) > 0);
-        let mark = if moves { '~' } else { owner.map_or('.', |owner| mark(service, owner)) };
+        let hot = service.hot.iter().any(|&(slice, _)| inside(slice, 1) > 0);
+        let mark = match owner {
+            _ if moves => '~',
+            _ if hot => '*',
+            Some(owner) => mark(service, owner),
+            None => '.',
+        };
         if cell % WIDTH == 0 {
             text += if cell > 0 { "\n  " } else { "  " };
         }
@@ -187,12 +201,13 @@ mod tests {
                 blocks: vec![(3, 1)],
             }],
             pins: Vec::new(),
+            hot: vec![(5, 90), (3, 40)],
         }
     }
 
     #[test]
-    fn the_bar_marks_owners_what_moves_and_what_nobody_owns() {
-        assert_eq!(bar(&shown(), false), "  aaa~bbb.\n\n");
+    fn the_bar_marks_owners_what_moves_what_is_hot_and_what_nobody_owns() {
+        assert_eq!(bar(&shown(), false), "  aaa~b*b.\n\n");
         assert!(bar(&shown(), true).contains("\x1b[48;5;208m\x1b[30ma\x1b[0m"));
     }
 
@@ -200,15 +215,17 @@ mod tests {
     fn many_slices_share_a_cell_and_rows_are_bounded() {
         let mut many = shown();
         (many.slices, many.owners, many.handovers) = (1 << 14, vec![(0, 1 << 14, Some(2))], Vec::new());
+        many.hot.clear();
         let bar = bar(&many, false);
         assert_eq!(bar.lines().filter(|line| line.trim().len() == WIDTH as usize).count(), ROWS as usize);
         assert!(bar.split_whitespace().all(|row| row.chars().all(|mark| mark == 'b')));
     }
 
     #[test]
-    fn pods_and_handovers_are_listed_by_name() {
+    fn pods_handovers_and_hot_slices_are_listed_by_name() {
         let text = service(&shown(), false);
         assert!(text.contains("  a  orders-1     1       4   50.0%"), "{text}");
+        assert!(text.contains("hot     slice 5 at orders-2  90 connections of late\n"), "{text}");
         assert!(text.contains("  #9 orders-1 -> orders-2  1 slices  balance  routed\n"), "{text}");
     }
 }

@@ -139,7 +139,7 @@ pub(super) struct Opened {
 /// The paths that Peak's API has of its own; other parts add theirs with [`Routes::and`].
 pub(super) fn routes(store: &Store, served: &Served) -> Routes {
     let zones = zones::Zones { store: store.clone(), served: Arc::clone(served) };
-    about::routes(store).and(zones::routes(&zones)).and(super::slices::routes(store))
+    about::routes(store).and(zones::routes(&zones))
 }
 
 /// Reads what the API proves itself and its callers with, and takes its address.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::show;
+use super::{Load, show};
 use crate::model::registry::lease::{Command, Leases, Planned, Service, decide};
 use crate::model::registry::{Command as Change, Op};
 use crate::model::ssa::plan::{Block, Budget, PodId, Why};
@@ -18,9 +18,9 @@ use crate::peak::store::Store;
 use crate::wire::api::SlicesAsk;
 
 /// The paths of slices.
-pub(in crate::peak) fn routes(store: &Store) -> Routes {
-    let (shown, changed) = (store.clone(), store.clone());
-    Routes::default().on("GET", "/v1/slices", Need::Read, move |call| show_all(shown.clone(), call)).on(
+pub(in crate::peak) fn routes(store: &Store, load: &Load) -> Routes {
+    let (shown, changed, load) = (store.clone(), store.clone(), load.clone());
+    Routes::default().on("GET", "/v1/slices", Need::Read, move |call| show_all(shown.clone(), load.clone(), call)).on(
         "POST",
         "/v1/slices",
         Need::Admin,
@@ -28,7 +28,7 @@ pub(in crate::peak) fn routes(store: &Store) -> Routes {
     )
 }
 
-async fn show_all(store: Store, call: Call) -> Answered {
+async fn show_all(store: Store, load: Load, call: Call) -> Answered {
     let only = match call.query.get("service").map(|text| text.parse::<Name>()) {
         None => None,
         Some(Ok(name)) => Some(name),
@@ -38,7 +38,7 @@ async fn show_all(store: Store, call: Call) -> Answered {
         store.read_index().await?;
     }
     let leases = store.read(|registry| registry.leases().clone());
-    Ok(Reply::json(&show::shown(&leases, only.as_ref())))
+    Ok(Reply::json(&show::shown(&leases, &load, only.as_ref())))
 }
 
 async fn change(store: Store, call: Call) -> Answered {

@@ -20,14 +20,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::deadlines::Deadlines;
+use super::load::Load;
 use super::metrics::Counts;
 use super::space;
 use crate::model::Name;
 use crate::model::registry::lease::{
-    Command, Decision, Ended, HandoverId, Leases, Outcome, Registration, Reported, decide,
+    Command, Decision, Ended, HandoverId, Leases, Outcome, Planned, Registration, Reported, decide,
 };
 use crate::model::registry::{Applied, Command as Change, Op};
-use crate::model::ssa::plan::{Budget, Hysteresis, PodId};
+use crate::model::ssa::plan::{Budget, Hysteresis, PodId, Why};
 use crate::ops::clock;
 use crate::peak::dns::Served;
 use crate::peak::store::{Leadership, Store};
@@ -77,6 +78,8 @@ pub(super) struct Settings {
     pub(super) moving: u32,
     /// Slices in a minute for fewer prefixes.
     pub(super) defragment: u32,
+    /// Whether this node may begin a registry: not one that is to join another's.
+    pub(super) begins: bool,
 }
 
 /// A sidecar that is connected.
@@ -86,8 +89,6 @@ struct Session {
     out: mpsc::Sender<FromPeak>,
     /// A digest of the share last sent, by service.
     sent: Vec<u64>,
-    /// Connections by slice of each service, between its last two renewals.
-    load: Vec<BTreeMap<u32, u32>>,
 }
 
 /// The leader's loop. Every node runs one; it does nothing on those that do not lead.
@@ -96,6 +97,7 @@ pub(super) struct Desk {
     served: Served,
     settings: Settings,
     counts: Counts,
+    load: Load,
     leading: Option<u64>,
     deadlines: Deadlines,
     sessions: HashMap<StreamId, Session>,
@@ -103,6 +105,8 @@ pub(super) struct Desk {
     /// Services to plan for, and when.
     due: BTreeMap<Name, Instant>,
     looked: Instant,
+    /// What each service may move for fewer prefixes.
+    spare: BTreeMap<Name, Spare>,
     /// How many of the registry's commands this loop knows of.
     seen: u64,
 }
@@ -129,18 +133,20 @@ struct Round {
 }
 
 impl Desk {
-    pub(super) fn new(store: Store, served: Served, settings: Settings, counts: Counts) -> Self {
+    pub(super) fn new(store: Store, served: Served, settings: Settings, counts: Counts, load: Load) -> Self {
         Self {
             store,
             served,
             settings,
             counts,
+            load,
             leading: None,
             deadlines: Deadlines::new(settings.life),
             sessions: HashMap::new(),
             by_pod: BTreeMap::new(),
             due: BTreeMap::new(),
             looked: Instant::now(),
+            spare: BTreeMap::new(),
             seen: 0,
         }
     }
@@ -178,7 +184,7 @@ impl Desk {
     /// as it does with the first record. The sidecar comes again in a moment.
     fn begin(&self, batch: &[Word]) {
         let comes = batch.iter().any(|word| matches!(word, Word::Came { .. }));
-        if comes && !self.store.has_begun() {
+        if comes && self.settings.begins && !self.store.has_begun() {
             let store = self.store.clone();
             tokio::spawn(async move {
                 if let Err(error) = store.read_index().await {
@@ -203,6 +209,7 @@ impl Desk {
         }
         self.leading = term;
         self.due.clear();
+        self.load.clear();
         // Streams of an earlier term end: what they were told may be behind.
         self.by_pod.clear();
         for (_, session) in self.sessions.drain() {
@@ -307,6 +314,7 @@ impl Desk {
                 if let Some(session) = self.sessions.remove(&stream) {
                     self.by_pod.remove(&session.pod);
                     self.deadlines.forget(session.pod);
+                    self.load.forget(session.pod);
                     self.counts.ended(Ended::Returned, 1);
                     round.touched.extend(session.services);
                     round.commands.push(Command::End { pods: vec![session.pod], why: Ended::Returned });
@@ -325,19 +333,18 @@ impl Desk {
         Some((session.pod, session.services.get(usize::from(service))?.clone()))
     }
 
-    fn note_load(&mut self, stream: StreamId, load: Vec<(u16, Ipv6Addr, u32)>) {
+    fn note_load(&self, stream: StreamId, load: Vec<(u16, Ipv6Addr, u32)>) {
         let leases = self.leases();
-        let Some(session) = self.sessions.get_mut(&stream) else { return };
-        session.load.iter_mut().for_each(BTreeMap::clear);
+        let Some(session) = self.sessions.get(&stream) else { return };
+        let mut of_pod: BTreeMap<Name, BTreeMap<u32, u32>> = BTreeMap::new();
         for (service, address, connections) in load {
-            let place = usize::from(service);
-            let known = session.services.get(place).and_then(|name| leases.service(name));
-            if let (Some(service), Some(of_one)) = (known, session.load.get_mut(place))
-                && let Some(slice) = service.slice_of(address)
-            {
-                of_one.insert(slice, connections);
+            let name = session.services.get(usize::from(service));
+            let known = name.and_then(|name| Some((name, leases.service(name)?.slice_of(address)?)));
+            if let Some((name, slice)) = known {
+                of_pod.entry(name.clone()).or_default().insert(slice, connections);
             }
         }
+        self.load.note(session.pod, of_pod);
     }
 
     /// Asks a majority whether this node leads, and lets renewals count if so.
@@ -391,7 +398,14 @@ impl Desk {
         let due: Vec<Name> = self.due.iter().filter(|&due| is_due(due)).map(|(name, _)| name.clone()).collect();
         for name in due {
             self.due.remove(&name);
-            let Decision { moves, postponed } = decide(&leases, &name, &self.load_of(&name), &self.budget());
+            let spare = self.spare.entry(name.clone()).or_insert_with(|| Spare::full(self.settings.defragment, now));
+            let budget = Budget {
+                slices: self.settings.moving,
+                defragment: spare.left(self.settings.defragment, now),
+                load: Hysteresis::STANDARD,
+            };
+            let Decision { moves, postponed } = decide(&leases, &name, &self.load.of(&name), &budget);
+            spare.spend(&moves);
             self.counts.planned(&moves);
             if !moves.is_empty() {
                 tracing::debug!(service = %name, handovers = moves.len(), postponed, "slices are to move");
@@ -408,27 +422,6 @@ impl Desk {
             self.seen = leases.commands();
             round.touched.extend(leases.services().map(|(name, _)| name.clone()));
         }
-    }
-
-    fn budget(&self) -> Budget {
-        let looks_a_minute = (60 / LOOK.as_secs()) as u32;
-        Budget {
-            slices: self.settings.moving,
-            defragment: self.settings.defragment / looks_a_minute,
-            load: Hysteresis::STANDARD,
-        }
-    }
-
-    fn load_of(&self, name: &Name) -> BTreeMap<u32, u32> {
-        let mut load = BTreeMap::new();
-        for session in self.sessions.values() {
-            for (_, of_one) in std::iter::zip(&session.services, &session.load).filter(|(served, _)| *served == name) {
-                for (&slice, &connections) in of_one {
-                    *load.entry(slice).or_insert(0_u32) += connections;
-                }
-            }
-        }
-        load
     }
 
     async fn propose(&self, commands: Vec<Command>) -> Option<Vec<Outcome>> {
@@ -459,7 +452,7 @@ impl Desk {
             let life_ms = u32::try_from(self.settings.life.as_millis()).unwrap_or(u32::MAX);
             let _ = out.try_send(FromPeak::Registered { pod, life_ms });
             let count = services.len();
-            let session = Session { pod, services, out, sent: vec![0; count], load: vec![BTreeMap::new(); count] };
+            let session = Session { pod, services, out, sent: vec![0; count] };
             self.sessions.insert(stream, session);
         }
         let gone: Vec<PodId> = self.by_pod.keys().copied().filter(|&pod| leases.lease(pod).is_none()).collect();
@@ -471,6 +464,7 @@ impl Desk {
         let known: BTreeSet<PodId> = leases.leases().map(|(pod, _)| pod).collect();
         for pod in self.deadlines.pods().filter(|pod| !known.contains(pod)).collect::<Vec<_>>() {
             self.deadlines.forget(pod);
+            self.load.forget(pod);
         }
     }
 
@@ -507,6 +501,33 @@ impl Desk {
     }
 }
 
+/// How many slices may move for fewer prefixes: as many in a minute as are set, and never more than those at once.
+#[derive(Clone, Copy, Debug)]
+struct Spare {
+    slices: f64,
+    at: Instant,
+}
+
+impl Spare {
+    fn full(a_minute: u32, now: Instant) -> Self {
+        Self { slices: f64::from(a_minute), at: now }
+    }
+
+    fn left(&mut self, a_minute: u32, now: Instant) -> u32 {
+        let most = f64::from(a_minute);
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.slices = (self.slices + most * since / 60.0).min(most);
+        self.at = now;
+        self.slices as u32
+    }
+
+    fn spend(&mut self, moves: &[Planned]) {
+        let spent = moves.iter().filter(|planned| planned.why == Why::Defragment);
+        let slices: u32 = spent.flat_map(|planned| &planned.blocks).map(|block| block.slices()).sum();
+        self.slices = (self.slices - f64::from(slices)).max(0.0);
+    }
+}
+
 /// Never 0, which stands for nothing sent.
 fn digest(share: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -526,5 +547,24 @@ fn turn_away(word: Word) {
         | Word::Drains { .. }
         | Word::Returns { .. }
         | Word::Gone { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ssa::plan::Block;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_moves_for_fewer_prefixes_than_a_minute_has_however_often_is_planned() {
+        let now = Instant::now();
+        let mut spare = Spare::full(60, now);
+        assert_eq!(spare.left(60, now), 60);
+        let blocks = vec![Block { first: 0, order: 5 }];
+        let planned = |why| Planned { blocks: blocks.clone(), from: Some(PodId(1)), to: PodId(2), why };
+        spare.spend(&[planned(Why::Defragment), planned(Why::Balance)]);
+        assert_eq!(spare.left(60, now), 28, "what is due costs nothing");
+        assert_eq!(spare.left(60, now + Duration::from_secs(2)), 30);
+        assert_eq!(spare.left(60, now + Duration::from_secs(600)), 60);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::model::registry::lease::{Ended, Planned};
 use crate::model::ssa::plan::Why;
-use crate::ops::metrics::{Counter, Counters, Reason, Registry, labels};
+use crate::ops::metrics::{Counter, Counters, Label, Reason, Registry, labels};
 
 labels! {
     /// How a lease ended.
@@ -14,19 +14,15 @@ labels! {
     }
 }
 
-labels! {
-    /// What slices moved for.
-    pub(super) enum For: "for" {
-        /// Nobody alive had them.
-        Orphaned = "orphaned",
-        /// Their pod drained.
-        Drained = "drained",
-        /// Their pod had more than its share.
-        Balance = "balance",
-        /// Pods have fewer prefixes so.
-        Defragment = "defragment",
-        /// Their pod bore too much load.
-        Load = "load",
+/// What slices moved for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct For(Why);
+
+impl Label for For {
+    const NAME: &'static str = "for";
+
+    fn value(&self) -> &str {
+        self.0.reason()
     }
 }
 
@@ -60,15 +56,8 @@ impl Counts {
 
     pub(super) fn planned(&self, moves: &[Planned]) {
         for planned in moves {
-            let what_for = match planned.why {
-                Why::Orphaned => For::Orphaned,
-                Why::Drained => For::Drained,
-                Why::Balance => For::Balance,
-                Why::Defragment => For::Defragment,
-                Why::Load => For::Load,
-            };
             let slices = planned.blocks.iter().map(|block| u64::from(block.slices())).sum();
-            self.moved.with(&what_for).add(slices);
+            self.moved.with(&For(planned.why)).add(slices);
         }
     }
 }

@@ -9,18 +9,21 @@
 //! | `stream` | one sidecar's connection: TLS, token, frames |
 //! | `desk` | the leader's loop |
 //! | `deadlines` | when leases end |
+//! | `load` | which slices are hot |
 //! | `space` | a service's space, from Peak's zones |
 //! | `show`, `ask` | all of it, for people |
 
 mod ask;
 mod deadlines;
 mod desk;
+mod load;
 mod metrics;
 mod show;
 mod space;
 mod stream;
 
 pub(super) use ask::{CannotAsk, routes};
+pub(super) use load::Load;
 pub(super) use show::shown;
 
 use std::io;
@@ -78,11 +81,13 @@ pub(super) struct Opened {
     counts: Counts,
 }
 
-/// Reads the files and binds the listener; sidecars are heard once [`Opened::serve`] runs.
+/// Reads the files and binds the listener; sidecars are heard once [`Opened::serve`] runs. `begins` says whether this node
+/// may begin a registry.
 pub(super) fn open(
     slices: &Slices,
     store: &Store,
-    served: &Served,
+    (served, load): (&Served, &Load),
+    begins: bool,
     registry: &Registry,
 ) -> Result<Opened, SlicesError> {
     let addr = slices.listen;
@@ -93,10 +98,10 @@ pub(super) fn open(
         trusted: ArcSwap::from_pointee(issuers::read(&slices.trust)?),
         services: slices.services.iter().map(|service| (service.name.clone(), service.pods.clone())).collect(),
     };
-    let settings = Settings { life: slices.lease, moving: slices.moving, defragment: slices.defragment };
+    let settings = Settings { life: slices.lease, moving: slices.moving, defragment: slices.defragment, begins };
     let counts = Counts::new(registry);
     let (to_desk, words) = mpsc::channel(WAITING);
-    let desk = Desk::new(store.clone(), Arc::clone(served), settings, counts.clone());
+    let desk = Desk::new(store.clone(), Arc::clone(served), settings, counts.clone(), load.clone());
     show::register(registry, store);
     Ok(Opened { listener, gate: Arc::new(gate), desk, words, to_desk, counts })
 }

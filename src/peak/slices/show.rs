@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::store::Store;
+use super::Load;
 use crate::model::Name;
 use crate::model::registry::lease::{Lease, Leases, Service};
 use crate::model::ssa::plan::PodId;
@@ -44,18 +45,21 @@ pub(super) fn register(registry: &Registry, store: &Store) {
     );
 }
 
-/// All services with slices, or one.
-pub(in crate::peak) fn shown(leases: &Leases, only: Option<&Name>) -> Value {
+/// All services with slices, or one. Which slices are hot is known where the leader is, and nowhere else.
+pub(in crate::peak) fn shown(leases: &Leases, load: &Load, only: Option<&Name>) -> Value {
     let services = leases.services().filter(|(name, _)| only.is_none_or(|only| only == *name));
-    json!({ "services": services.map(|(name, service)| of_service(leases, name, service)).collect::<Vec<_>>() })
+    let services = services.map(|(name, service)| of_service(leases, load, name, service));
+    json!({ "services": services.collect::<Vec<_>>() })
 }
 
-fn of_service(leases: &Leases, name: &Name, service: &Service) -> Value {
+fn of_service(leases: &Leases, load: &Load, name: &Name, service: &Service) -> Value {
     let holdings = service.ownership().holdings();
     let pods = leases.leases().filter(|(_, lease)| lease.services.contains(name)).map(|(pod, lease)| {
         let holding = holdings.get(&pod).copied().unwrap_or_default();
         of_pod(pod, lease, holding.slices, holding.prefixes)
     });
+    let pods: Vec<Value> = pods.collect();
+    let hot = load.hot(name, pods.len());
     let handovers = service.handovers().map(|(id, handover)| {
         json!({
             "id": id.0,
@@ -81,10 +85,11 @@ fn of_service(leases: &Leases, name: &Name, service: &Service) -> Value {
         "prefixes": service.prefixes().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "slice_bits": service.slice_bits(),
         "slices": service.ownership().slices(),
-        "pods": pods.collect::<Vec<_>>(),
+        "pods": pods,
         "owners": runs.collect::<Vec<_>>(),
         "handovers": handovers.collect::<Vec<_>>(),
         "pins": pins.collect::<Vec<_>>(),
+        "hot": hot,
     })
 }
 

@@ -75,6 +75,12 @@ impl Board {
         self.held[self.at(holder)].range((order, 0)..=(order, u32::MAX)).map(|&(order, first)| Block { first, order })
     }
 
+    /// A holder's blocks of orders below one, the largest first.
+    pub(super) fn blocks_below(&self, holder: usize, order: u8) -> impl Iterator<Item = Block> {
+        let below = self.held[self.at(holder)].range(..(order, 0)).rev();
+        below.map(|&(order, first)| Block { first, order })
+    }
+
     /// A holder's first block among the smallest that have at least 2^`order` slices.
     pub(super) fn smallest_from(&self, holder: usize, order: u8) -> Option<Block> {
         self.held[self.at(holder)].range((order, 0)..).next().map(|&(order, first)| Block { first, order })

@@ -1,15 +1,14 @@
 //! Which slices a pod gives away when it has too many.
 //!
-//! It keeps its largest blocks, so that few prefixes stay, and of equal blocks it gives those that make the largest
+//! It keeps as few prefixes as its share can be written with, and of equal blocks it gives those that make the largest
 //! free block together with what is free already. Where it is open which pods give one slice more, those give whose
 //! single slices lie together.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Block;
 use super::board::{Board, FREE};
-use super::ownership::blocks_of;
 use super::quota::Quotas;
 
 /// Frees exactly what must be freed, so that no pod has more than its quota, and as many as may have their `high`.
@@ -31,25 +30,26 @@ pub(super) fn release(board: &mut Board, quotas: &Quotas) {
     }
 }
 
-/// The blocks that a pod gives away to have `keep` slices left.
+/// The blocks that a pod gives away to have `keep` slices left: it keeps as few prefixes as it can, each cut from the
+/// smallest block that has it, so that no crumbs stay and large blocks come free whole.
 fn surplus(board: &Board, pod: usize, keep: u32) -> Vec<Block> {
-    let mut blocks: Vec<_> = board.blocks_of(pod).map(|block| (block, freed(board, block))).collect();
-    blocks.sort_by_key(|&(block, freed)| (Reverse(block.order), freed, block.first));
-    let (mut left, mut surplus) = (keep, Vec::new());
-    for (block, _) in blocks {
-        if block.slices() <= left {
-            left -= block.slices();
-        } else {
-            surplus.push(block);
+    let mut has: BTreeSet<(u8, u8, u32)> =
+        board.blocks_of(pod).map(|block| (block.order, freed(board, block), block.first)).collect();
+    // A space of several prefixes has more than its largest block.
+    let mut pieces = keep >> (board.largest() + 1);
+    for order in (0..=board.largest()).rev() {
+        // What no block has whole is two of half its size.
+        pieces = pieces * 2 + (keep >> order & 1);
+        while pieces > 0
+            && let Some(&(whole, freed, first)) = has.range((order, 0, 0)..).next()
+        {
+            has.remove(&(whole, freed, first));
+            // The first part stays; the others are halves of what they were.
+            has.extend((order..whole).map(|half| (half, half, first + (1 << half))));
+            pieces -= 1;
         }
     }
-    if left > 0
-        && let Some(block) = surplus.pop()
-    {
-        let given = block.first + left..block.range().end;
-        surplus.extend(blocks_of(given, block.order));
-    }
-    surplus
+    has.into_iter().map(|(order, _, first)| Block { first, order }).collect()
 }
 
 /// The order of the free block that there is once a maximal block is free.
