@@ -114,6 +114,11 @@ impl Platter {
         self.0.lock().broken
     }
 
+    /// Whether nothing can be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.lock().full
+    }
+
     /// Nothing can be written, until something can.
     pub(super) fn fill(&self, full: bool) {
         self.0.lock().full = full;

