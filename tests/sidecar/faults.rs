@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -80,61 +79,6 @@ async fn without_descriptors_nothing_new_is_taken_what_is_open_goes_on_and_it_is
     within(answers(&mut next)).await.unwrap();
     let failures = "funicular_accept_failures_total{direction=\"outbound\"}";
     assert!(figure(&sidecar, failures).await >= 1.0);
-}
-
-/// How many peers there are at once.
-const PEERS: usize = 10_000;
-/// What they may cost; unoptimised, a sidecar's connections are larger than they need to be.
-const BUDGET_MIB: f64 = 256.0;
-
-/// This test holds both ends of everything.
-fn take_descriptors() {
-    let most = 4 * PEERS as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
-    assert_eq!(getrlimit(Resource::Nofile).current, Some(most));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs CAP_SYS_RESOURCE for its descriptors"]
-async fn ten_thousand_peers_that_are_idle_slow_or_come_and_go_stay_within_the_budget_and_leave_nothing() {
-    take_descriptors();
-    let authority = Authority::new();
-    let sidecar = Process::with_descriptors(3 * PEERS as u64, &authority, "127.0.0.1:0", EXPLICIT).await;
-    let to = echo().await;
-    // The first connection has it read ahead, fill its tables, and so on.
-    drop(asked(&sidecar, to).await.unwrap());
-    let resident = async || figure(&sidecar, RESIDENT).await / f64::from(1 << 20);
-    let open = async || figure(&sidecar, "funicular_connections_open{direction=\"outbound\"}").await;
-    while open().await > 0.0 {}
-    let (before_mib, descriptors) = (resident().await, figure(&sidecar, "funicular_process_open_descriptors").await);
-
-    let mut idle = Vec::with_capacity(PEERS);
-    for _ in 0..PEERS {
-        idle.push(within(asked(&sidecar, to)).await.unwrap());
-    }
-    within(answers(&mut idle[PEERS / 2])).await.unwrap();
-    let idle_mib = resident().await;
-    assert!(idle_mib < BUDGET_MIB, "{idle_mib} MiB for {PEERS} idle connections");
-    drop(idle);
-
-    let mut slow = Vec::with_capacity(PEERS);
-    for _ in 0..PEERS {
-        let mut tcp = within(TcpStream::connect(sidecar.explicit.unwrap())).await.unwrap();
-        tcp.write_all(b"CONN").await.unwrap();
-        slow.push(tcp);
-    }
-    let slow_mib = resident().await;
-    assert!(slow_mib < BUDGET_MIB, "{slow_mib} MiB for {PEERS} slow peers");
-    within(answers(&mut asked(&sidecar, to).await.unwrap())).await.unwrap();
-    drop(slow);
-
-    for _ in 0..PEERS {
-        within(answers(&mut asked(&sidecar, to).await.unwrap())).await.unwrap();
-    }
-    within(async { while open().await > 0.0 {} }).await;
-    let after_mib = resident().await;
-    assert!(after_mib < before_mib + 16.0, "{before_mib} MiB before, {idle_mib}, {slow_mib}, {after_mib} MiB after");
-    assert_eq!(figure(&sidecar, "funicular_process_open_descriptors").await, descriptors);
 }
 
 #[tokio::test]
