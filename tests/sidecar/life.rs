@@ -47,6 +47,8 @@ async fn a_forced_end_resets_what_is_left() {
 /// A `funicular sidecar` of this build, killed with the value.
 pub(crate) struct Process {
     pub(crate) child: Child,
+    /// Its own, and of those that it starts.
+    group: rustix::process::Pid,
     admin: SocketAddr,
     health: SocketAddr,
     pub(crate) outbound: SocketAddr,
@@ -87,7 +89,7 @@ impl Process {
             .args(["-c", &start, env!("CARGO_BIN_EXE_funicular")])
             .arg(&config)
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -100,7 +102,8 @@ impl Process {
         let listening = next_that_says(&mut log, "listening").await;
         let port = |name: &str| listening[name].as_str().map(|at| at.parse().unwrap());
         let [admin, health, outbound] = ["admin", "metrics", "outbound"].map(|name| port(name).unwrap());
-        Self { child, admin, health, outbound, explicit: port("explicit"), log }
+        let group = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+        Self { child, group, admin, health, outbound, explicit: port("explicit"), log }
     }
 
     /// Waits until it logs a message that begins so.
@@ -109,7 +112,7 @@ impl Process {
     }
 
     pub(crate) fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap()
+        self.group
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
@@ -139,6 +142,13 @@ impl Process {
 
     pub(crate) fn terminate(&self) {
         rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
+    }
+}
+
+impl Drop for Process {
+    /// Ends it, and whoever came after it.
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process_group(self.group, rustix::process::Signal::KILL);
     }
 }
 
@@ -225,8 +235,10 @@ async fn an_operator_sees_rules_claims_and_connections_as_they_end_and_changes_w
     let tapping = command.args(["sidecar", "tap", "--port", &port, "--count", "1", "--direction", "outbound"]).output();
     let calling = async {
         loop {
-            let mut tcp = TcpStream::connect(sidecar.outbound).await.unwrap();
-            assert!(tcp.read_u8().await.is_err());
+            // It may be closed before it is seen to be open.
+            if let Ok(mut tcp) = TcpStream::connect(sidecar.outbound).await {
+                assert!(tcp.read_u8().await.is_err());
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

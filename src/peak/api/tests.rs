@@ -150,7 +150,7 @@ fn add(address: &str) -> Value {
 async fn the_description_has_every_path_and_no_other() {
     let (store, served) = backing().await;
     let description: Value = serde_saphyr::from_str(about::OPENAPI).unwrap();
-    let routes = routes(&store, &served);
+    let routes = routes(&store, &served).and(crate::peak::slices::routes(&store, &Default::default()));
     let offered: BTreeSet<(String, String)> =
         routes.list().map(|(method, path)| (path.to_owned(), method.to_lowercase())).collect();
     let operations = |(path, item): (&String, &Value)| {

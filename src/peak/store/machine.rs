@@ -109,11 +109,6 @@ impl Machine {
         self.0.reached.at(entry).await;
     }
 
-    /// Who the members are, by what is applied.
-    pub(super) fn membership(&self) -> StoredMembership {
-        self.0.applied.lock().membership.clone()
-    }
-
     /// Octets of the current snapshot's file.
     pub(super) fn snapshot_octets(&self) -> u64 {
         self.0.octets.load(Ordering::Relaxed)

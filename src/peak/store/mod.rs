@@ -150,11 +150,10 @@ impl Store {
         };
         *cluster.lock() = identity.cluster;
         let log = Log::open(Arc::clone(&disk))?;
-        log.resign(identity.node);
+        log.settle();
         let machine = Machine::open(Arc::clone(&disk), (seed, schema), Arc::clone(&cluster), show)?;
-        log.members(machine.membership().membership());
         let lease = Arc::new(Lease::new(identity.node));
-        let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease), log: log.clone() };
+        let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease) };
         let raft = Raft::new(identity.node, Arc::new(opening::settings()), lines, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| OpenError::Inconsistent(fatal.to_string().into()))?;
         let batcher = Batcher::start(raft.clone(), clock);

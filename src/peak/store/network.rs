@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use super::log::Log;
 use super::message::{Ask, Lane, Network, No, Tell, Unreached};
 use super::types::{
     AppendRequest, AppendResponse, LogId, NodeId, Peer, Snapshot, SnapshotResponse, TypeConfig, Vote, VoteRequest,
@@ -34,8 +33,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Lines {
     pub(super) network: Arc<dyn Network>,
     pub(super) lease: Arc<Lease>,
-    /// This node's own.
-    pub(super) log: Log,
 }
 
 /// The line to one node.
@@ -70,24 +67,13 @@ impl Line {
         told(self.lines.network.ask(&self.address, lane, ask, within).await)
     }
 
-    /// The answer to entries or to a heartbeat that were asked for at `asked`, of which the last is `last`: once this
-    /// node's own disk has that as well.
-    async fn appended<E: std::error::Error>(
-        &self,
-        told: Tell,
-        vote: Vote,
-        asked: Instant,
-        last: Option<LogId>,
-    ) -> Result<AppendResponse, RPCError<NodeId, Peer, E>> {
-        let Tell::Append(response) = told else { return Err(strange()) };
+    /// The answer to entries or to a heartbeat that were asked for at `asked`.
+    fn appended(&self, told: Tell, vote: Vote, asked: Instant) -> Option<AppendResponse> {
+        let Tell::Append(response) = told else { return None };
         if matches!(response, AppendResponse::Success | AppendResponse::PartialSuccess(_)) {
             self.lines.lease.acknowledged(vote, self.node, asked);
-            if let Some(last) = last {
-                let there = self.lines.log.on_disk(last.index).await;
-                there.map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
-            }
         }
-        Ok(response)
+        Some(response)
     }
 }
 
@@ -127,7 +113,7 @@ impl RaftNetwork<TypeConfig> for Line {
         let (vote, prev, now) = (request.vote, request.prev_log_id, Instant::now());
         let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
             let answer = self.ask(Lane::Log, Ask::Append(request), option.hard_ttl()).await;
-            return self.appended(answer.map_err(Failed::rpc)?, vote, now, prev).await;
+            return self.appended(answer.map_err(Failed::rpc)?, vote, now).ok_or_else(strange);
         };
         if self.sent.as_ref().is_none_or(|sent| (sent.vote, sent.prev) != (vote, prev)) {
             let (network, address) = (Arc::clone(&self.lines.network), self.address.clone());
@@ -142,7 +128,7 @@ impl RaftNetwork<TypeConfig> for Line {
             Ok(answer) => told(answer).map_err(Failed::rpc)?,
             Err(_) => return Err(strange()),
         };
-        match self.appended(told, vote, asked, Some(last)).await? {
+        match self.appended(told, vote, asked).ok_or_else(strange)? {
             // What was sent when it was asked for first may end elsewhere.
             AppendResponse::Success if sent_last != last => {
                 Ok(AppendResponse::PartialSuccess(Some(last.min(sent_last))))

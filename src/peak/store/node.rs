@@ -235,7 +235,7 @@ impl Node {
 
     /// Takes entries, and answers once the disk has them.
     async fn append(&self, request: AppendRequest) -> Tell {
-        let (vote, last) = (request.vote, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
+        let vote = request.vote;
         if self.lease.hear(vote) {
             self.watch.heard();
         }
@@ -246,10 +246,7 @@ impl Node {
         if !matches!(response, AppendResponse::HigherVote(_)) {
             self.lease.follow(vote);
         }
-        match self.log.on_disk(last.map_or(0, |last| last.index)).await {
-            Ok(()) => Tell::Append(response),
-            Err(_) => Tell::No(No::Failed),
-        }
+        Tell::Append(response)
     }
 
     async fn lead(&self, command: Box<[u8]>) -> Tell {
@@ -334,7 +331,6 @@ impl Node {
         *receiving = None;
         match self.raft.install_full_snapshot(vote, snapshot).await {
             Ok(SnapshotResponse { vote }) => {
-                self.log.members(self.machine.membership().membership());
                 tracing::info!(node = self.id, "the registry was received as a snapshot");
                 Tell::Snapshot(Some(SnapshotResponse { vote }))
             }

@@ -3,13 +3,11 @@
 use std::collections::VecDeque;
 use std::ops::{Bound, RangeBounds};
 
-use openraft::{EntryPayload, Membership};
-
 use super::frame::Record;
-use crate::peak::store::types::{self, Entry, LogId, NodeId, Peer, Vote};
+use crate::peak::store::types::{self, Entry, LogId, Vote};
 
 /// What the log says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) vote: Option<Vote>,
     pub(super) purged: Option<LogId>,
@@ -18,29 +16,6 @@ pub(super) struct Known {
     pub(super) entries: VecDeque<Entry>,
     /// Octets on disk that are not purged, about.
     pub(super) octets: u64,
-    /// Whether one node's word may be enough by the members in `entries`, else by those before them.
-    alone: bool,
-    /// The same by the members before `entries`.
-    alone_before: bool,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        // Who does not know the members yet takes care.
-        let (alone, alone_before) = (true, true);
-        Self { vote: None, purged: None, committed: None, entries: VecDeque::new(), octets: 0, alone, alone_before }
-    }
-}
-
-/// Whether one node's word is enough somewhere in the membership.
-fn lets_one_decide(membership: &Membership<NodeId, Peer>) -> bool {
-    membership.get_joint_config().iter().any(|voters| voters.len() < 2)
-}
-
-/// The same by an entry, if it is about members at all.
-fn alone_by(entry: &Entry) -> Option<bool> {
-    let EntryPayload::Membership(membership) = &entry.payload else { return None };
-    Some(lets_one_decide(membership))
 }
 
 impl Known {
@@ -52,28 +27,12 @@ impl Known {
         self.entries.back().map(|entry| entry.log_id).or(self.purged)
     }
 
-    /// Whether an entry may be agreed on by this node's word alone.
-    pub(super) fn alone(&self) -> bool {
-        self.alone
-    }
-
-    /// The members as a snapshot says, which counts where no entry says otherwise.
-    pub(super) fn members(&mut self, membership: &Membership<NodeId, Peer>) {
-        self.alone_before = lets_one_decide(membership);
-        self.look_who_is_there();
-    }
-
-    fn look_who_is_there(&mut self) {
-        self.alone = self.entries.iter().rev().find_map(alone_by).unwrap_or(self.alone_before);
-    }
-
     pub(super) fn take(&mut self, record: Record) {
         match record {
             Record::Head { .. } => {}
             Record::Vote(vote) => self.vote = Some(vote),
             Record::Entry(entry) => {
                 if entry.log_id.index >= self.first_index() {
-                    self.alone = alone_by(&entry).unwrap_or(self.alone);
                     self.entries.push_back(entry);
                 }
             }
@@ -81,7 +40,6 @@ impl Known {
                 while self.entries.back().is_some_and(|entry| entry.log_id.index >= from) {
                     self.entries.pop_back();
                 }
-                self.look_who_is_there();
             }
             Record::Purged(purged) => {
                 if purged > self.purged {
@@ -95,9 +53,7 @@ impl Known {
 
     fn forget_purged(&mut self) {
         let first = self.first_index();
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.log_id.index < first) {
-            self.alone_before = alone_by(&entry).unwrap_or(self.alone_before);
-        }
+        while self.entries.pop_front_if(|entry| entry.log_id.index < first).is_some() {}
     }
 
     /// Octets of the entries after this one, about.

@@ -12,19 +12,12 @@
 //! refused with its place. Files are filled with zeros a piece ahead, because a sync that changes a file's length costs
 //! the file system half as much again. Entries that are not purged are held in memory as well.
 //!
-//! Entries can be on their way to the other nodes while this node's disk takes them ([`BESIDE`]): `append` returns once
-//! they are in the queue. What that would acknowledge waits at two doors until they are synced ([`Log::on_disk`]): a follower's
-//! answer to its leader, and at the leader the followers' answers to it. So whatever a majority has agreed on, a majority
-//! has on disk, this node among it. A leader that stops may have sent what its disk did not get; so it does not lead on in
-//! the same term ([`Log::resign`]). Where one node's word is enough, and for entries about members, nothing is put off.
-//!
 //! A disk that is full makes the log wait for room; any other failure is final until the next start.
 
 mod frame;
 mod known;
 mod writer;
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
@@ -33,21 +26,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{EntryPayload, Membership, OptionalSend, StorageIOError};
+use openraft::{OptionalSend, StorageIOError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::disk::Disk;
-use super::types::{Entry, LogId, NodeId, Peer, StorageError, TypeConfig, Vote};
+use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 use frame::Record;
 use known::Known;
 use writer::{SEGMENT, Writer};
 
 pub(super) use writer::begin_at;
 
-/// Whether entries are on their way to the other nodes while this node's disk takes them. Off: what it gains was not more
-/// than the noise of a measurement, and the simulation has not lived through it often enough.
-const BESIDE: bool = false;
 /// Octets of entries given out together.
 const TOGETHER: usize = 2 << 20;
 /// How long is waited for room on a full disk before the next attempt.
@@ -120,8 +110,6 @@ struct Queue {
     records: Vec<Record>,
     /// How often something was put into the queue.
     pushes: u64,
-    /// For each push of entries that is not on disk: the last one's index, and the push.
-    entries: VecDeque<(u64, u64)>,
 }
 
 /// How far the disk is.
@@ -187,40 +175,16 @@ impl Log {
         self.0.known.lock().vote
     }
 
-    /// A node that has led until it stopped leads no more in that term: it may have sent entries that its own disk did
-    /// not get, and must not send others in their places. To be called before anybody else sees the log.
-    pub(super) fn resign(&self, node: NodeId) {
+    /// Takes no more for agreed on than there is: it may have come in a snapshot that was not there yet when the node
+    /// stopped. To be called before anybody else sees the log.
+    pub(super) fn settle(&self) {
         let mut known = self.0.known.lock();
-        if let Some(vote) = known.vote.as_mut().filter(|vote| vote.leader_id.node_id == node) {
-            vote.committed = false;
-        }
-        // What is agreed on may have come in a snapshot that was not there yet when the node stopped.
         known.committed = known.committed.min(known.last());
     }
 
     /// All entries that are not purged.
     pub(super) fn entries(&self) -> Vec<Entry> {
         self.0.known.lock().entries.iter().cloned().collect()
-    }
-
-    /// Who the members are by the snapshot from which the node goes on.
-    pub(super) fn members(&self, membership: &Membership<NodeId, Peer>) {
-        self.0.known.lock().members(membership);
-    }
-
-    /// Ends once the entry with this index, as the log has it now, is on disk; at once for one that it does not have.
-    ///
-    /// # Errors
-    /// What the system said when the disk could not take it.
-    pub(super) async fn on_disk(&self, index: u64) -> io::Result<()> {
-        let push = {
-            let queue = self.0.queue.lock();
-            queue.entries.iter().find(|(last, _)| *last >= index).map(|(_, push)| *push)
-        };
-        match push {
-            Some(push) => self.has_written(push).await,
-            None => self.0.progress.borrow().failure(),
-        }
     }
 
     /// Ends when the disk cannot take any more.
@@ -241,13 +205,6 @@ impl Log {
         let (mut known, mut queue) = (self.0.known.lock(), self.0.queue.lock());
         queue.pushes += 1;
         let push = queue.pushes;
-        let last = records.iter().rev().find_map(|record| match record {
-            Record::Entry(entry) => Some(entry.log_id.index),
-            Record::Head { .. } | Record::Vote(_) | Record::Cut { .. } | Record::Purged(_) | Record::Committed(_) => {
-                None
-            }
-        });
-        queue.entries.extend(last.map(|last| (last, push)));
         queue.records.extend(records.iter().cloned());
         records.into_iter().for_each(|record| known.take(record));
         push
@@ -283,7 +240,6 @@ impl Log {
             }
         }
         self.0.known.lock().octets = writer.octets();
-        self.0.queue.lock().entries.retain(|(_, push)| *push > pushes);
         self.0.progress.send_modify(|progress| progress.pushes = pushes);
     }
 
@@ -347,16 +303,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         let records: Vec<Record> = entries.into_iter().map(Record::Entry).collect();
-        let about_members = |record: &Record| matches!(record, Record::Entry(entry) if matches!(entry.payload, EntryPayload::Membership(_)));
-        let waits = !BESIDE || self.0.known.lock().alone() || records.iter().any(about_members);
-        if waits {
-            self.put(records).await?;
-        } else {
-            self.0.progress.borrow().failure().map_err(|error| unwritten(&error))?;
-            self.push(records);
-            let log = self.clone();
-            tokio::spawn(async move { log.flush().await });
-        }
+        self.put(records).await?;
         callback.log_io_completed(Ok(()));
         Ok(())
     }
