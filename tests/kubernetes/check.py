@@ -151,7 +151,7 @@ class Check(Control):
         dns, api = free_port(), free_port()
         configuration = {
             "listen": f"[::1]:{dns}", "api": {"listen": f"127.0.0.1:{api}"},
-            "zones": [{"name": "shop.peak", "file": "shop.zone", "replicated": True}, {"name": "lame.peak", "file": "lame.zone"}],
+            "zones": [{"name": "shop.peak", "file": "shop.zone", "replicated": True}, {"name": "lame.peak", "file": "lame.zone", "allow_transfer": [{"prefix": "::1/128"}]}],
             "slices": {"listen": f"[::1]:{free_port()}", "name": "peak.shop.peak", "certificate": str(chain), "key": str(key),
                        "trust": [{"issuer": "https://none.example", "jwks": "nobody.json"}],
                        "services": [{"name": "orders.shop.peak", "pods": ["spiffe://a.example/ns/shop/sa/orders"]}]}}

@@ -48,13 +48,7 @@ fn pods_run_by_their_patched_specs_and_talk_through_the_pair() {
 
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
-fn injected_pods_lease_slices_and_their_node_s_agent_routes_them() {
-    judged("leases.py");
-}
-
-#[test]
-#[ignore = "needs CAP_NET_ADMIN"]
-fn peak_s_pods_begin_one_cluster_grow_and_are_replaced() {
+fn peak_s_pods_begin_one_cluster_and_grow() {
     judged("statefulset.py");
 }
 

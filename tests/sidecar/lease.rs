@@ -199,6 +199,18 @@ impl Pod {
     }
 }
 
+/// A workload that signs its own tokens.
+fn identity(authority: &Authority, who: &str) -> Arc<Identity> {
+    let signer = Signer {
+        key: authority.key_again(),
+        issuer: ISSUER.into(),
+        subject: who.parse().unwrap(),
+        life: Duration::from_secs(300),
+    };
+    let tokens = Arc::new(Tokens::new(Proof::Key(signer), Report::new(&Registry::new())));
+    Arc::new(Identity { tokens, tls: authority.client() })
+}
+
 /// Keeps a lease in the runtime that this is called in.
 fn keep(
     inbound: (Ipv6Addr, u16),
@@ -209,15 +221,7 @@ fn keep(
     who: &str,
 ) -> (Arc<Slices>, Handle) {
     let registry = Registry::new();
-    let report = Report::new(&registry);
-    let signer = Signer {
-        key: authority.key_again(),
-        issuer: ISSUER.into(),
-        subject: who.parse().unwrap(),
-        life: Duration::from_secs(300),
-    };
-    let tokens = Arc::new(Tokens::new(Proof::Key(signer), report));
-    let identity = Arc::new(Identity { tokens, tls: authority.client() });
+    let identity = identity(authority, who);
     let slices = Arc::new(Slices::new(lapsed));
     let wanted = Wanted {
         servers: vec![server],
@@ -594,15 +598,7 @@ async fn a_call_that_reaches_the_old_owner_is_relayed_to_the_new_one() {
     let authority = Authority::new();
     let peak = Peak::start(&authority).await;
     let leased = |slices: &Arc<Slices>| {
-        let report = Report::new(&Registry::new());
-        let signer = Signer {
-            key: authority.key_again(),
-            issuer: ISSUER.into(),
-            subject: WEB.parse().unwrap(),
-            life: Duration::from_secs(300),
-        };
-        let tokens = Arc::new(Tokens::new(Proof::Key(signer), report));
-        let identity = Arc::new(Identity { tokens, tls: authority.client() });
+        let identity = identity(&authority, WEB);
         Some(Leased { slices: Arc::clone(slices), identity, id: WEB.parse().unwrap(), mark: None })
     };
     let mut application = Application::start().await;

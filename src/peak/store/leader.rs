@@ -168,6 +168,7 @@ impl Store {
                 }
             };
             let told = tokio::select! {
+                biased;
                 told = told => told,
                 // A leader that is gone without a word never answers.
                 () = another_leader(node, leader), if leader.is_some() => None,

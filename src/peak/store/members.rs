@@ -108,6 +108,7 @@ impl Store {
                 }
             }
             tokio::select! {
+                biased;
                 () = sleep(JOIN_AGAIN) => {}
                 () = node.stopped() => return,
             }

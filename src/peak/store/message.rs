@@ -62,6 +62,14 @@ pub enum Ask {
         /// Where it is reached.
         peer: Peer,
     },
+    /// A question to this node and to no other that may be at its address: one that has lost its disk has forgotten what
+    /// it promised and took.
+    To {
+        /// The node.
+        node: NodeId,
+        /// What it is asked.
+        ask: Box<Ask>,
+    },
     /// A node is to be no member any more; for the leader.
     Leave(NodeId),
     /// How the node is.
@@ -119,6 +127,9 @@ pub enum No {
         /// What all members know.
         knows: u8,
     },
+    /// Another node is at that address.
+    #[error("another node is at that address: the one that was there has lost its disk, or has moved")]
+    NotMe,
     /// The node's program does not know the question.
     #[error("the node's program does not know what it was asked: renew it")]
     Unknown,
@@ -135,6 +146,7 @@ impl No {
             Self::NoMember => "no-member",
             Self::Failed => "node-failed",
             Self::Schema { .. } => "schema-not-everywhere",
+            Self::NotMe => "another-node",
             Self::Unknown => "message-unknown",
         }
     }

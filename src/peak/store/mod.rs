@@ -150,7 +150,7 @@ impl Store {
         };
         *cluster.lock() = identity.cluster;
         let log = Log::open(Arc::clone(&disk))?;
-        log.settle();
+        log.resign(identity.node);
         let machine = Machine::open(Arc::clone(&disk), (seed, schema), Arc::clone(&cluster), show)?;
         let lease = Arc::new(Lease::new(identity.node));
         let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease) };
@@ -307,6 +307,7 @@ async fn follow_leadership(store: Store) {
         };
         store.0.leadership.send_if_modified(|told| std::mem::replace(told, now) != now);
         tokio::select! {
+            biased;
             changed = metrics.changed() => if changed.is_err() { return },
             () = store.0.node.stopped() => return,
         }
@@ -317,6 +318,7 @@ async fn follow_leadership(store: Store) {
 async fn compact(node: Arc<Node>, keep: Keep) {
     loop {
         tokio::select! {
+            biased;
             () = sleep(COMPACT) => {}
             () = node.stopped() => return,
         }
@@ -338,6 +340,7 @@ async fn compact(node: Arc<Node>, keep: Keep) {
 /// A node whose disk fails takes no part, and says so by its state.
 async fn end_with_the_disk(node: Arc<Node>) {
     tokio::select! {
+        biased;
         () = node.log().failed() => drop(node.raft().shutdown().await),
         () = node.stopped() => {}
     }

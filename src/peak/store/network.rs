@@ -64,7 +64,11 @@ impl RaftNetworkFactory<TypeConfig> for Lines {
 
 impl Line {
     async fn ask(&self, lane: Lane, ask: Ask, within: Duration) -> Result<Tell, Failed> {
-        told(self.lines.network.ask(&self.address, lane, ask, within).await)
+        told(self.lines.network.ask(&self.address, lane, self.to(ask), within).await)
+    }
+
+    fn to(&self, ask: Ask) -> Ask {
+        Ask::To { node: self.node, ask: Box::new(ask) }
     }
 
     /// The answer to entries or to a heartbeat that were asked for at `asked`.
@@ -117,7 +121,8 @@ impl RaftNetwork<TypeConfig> for Line {
         };
         if self.sent.as_ref().is_none_or(|sent| (sent.vote, sent.prev) != (vote, prev)) {
             let (network, address) = (Arc::clone(&self.lines.network), self.address.clone());
-            let ask = async move { network.ask(&address, Lane::Log, Ask::Append(request), ENTRIES).await };
+            let ask = self.to(Ask::Append(request));
+            let ask = async move { network.ask(&address, Lane::Log, ask, ENTRIES).await };
             self.sent = Some(Sent { vote, prev, last, asked: now, answer: tokio::spawn(ask) });
         }
         let Some(sent) = &mut self.sent else { return Err(strange()) };
@@ -160,6 +165,7 @@ impl RaftNetwork<TypeConfig> for Line {
         _: RPCOption,
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig, Fatal<NodeId>>> {
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = self.send(vote, snapshot) => sent,
         }

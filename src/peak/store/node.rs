@@ -202,6 +202,8 @@ impl Node {
     /// Answers another node.
     pub async fn answer(&self, ask: Ask) -> Tell {
         match ask {
+            Ask::To { node, ask } if node == self.id => Box::pin(self.answer(*ask)).await,
+            Ask::To { .. } => Tell::No(No::NotMe),
             Ask::Append(request) => self.append(request).await,
             Ask::Vote(request) if !self.lease.promise(request.vote) => Tell::No(No::NoVote),
             Ask::Vote(request) => match self.raft.vote(request).await {

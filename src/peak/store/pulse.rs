@@ -58,6 +58,7 @@ pub(super) async fn run(node: Arc<Node>) {
         let pause = if node.others().is_empty() { BEAT } else { LOOK };
         let asleep = Instant::now();
         tokio::select! {
+            biased;
             () = sleep(pause) => {}
             () = node.stopped() => return,
         }

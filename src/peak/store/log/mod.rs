@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::disk::Disk;
-use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
+use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 use frame::Record;
 use known::Known;
 use writer::{SEGMENT, Writer};
@@ -175,10 +175,14 @@ impl Log {
         self.0.known.lock().vote
     }
 
-    /// Takes no more for agreed on than there is: it may have come in a snapshot that was not there yet when the node
-    /// stopped. To be called before anybody else sees the log.
-    pub(super) fn settle(&self) {
+    /// A node that has led until it stopped leads no more in that term: what it acknowledged then is in its log and perhaps
+    /// not applied again yet, and an entry of a new term comes after all that. To be called before anybody else sees the log.
+    pub(super) fn resign(&self, node: NodeId) {
         let mut known = self.0.known.lock();
+        if let Some(vote) = known.vote.as_mut().filter(|vote| vote.leader_id.node_id == node) {
+            vote.committed = false;
+        }
+        // What is agreed on may have come in a snapshot that was not there yet when the node stopped.
         known.committed = known.committed.min(known.last());
     }
 
