@@ -1,5 +1,6 @@
 //! The way to the leader, wherever it is: for writes, and for reads that must not be behind.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -8,7 +9,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Store;
 use super::message::{Ask, Lane, No, Tell};
-use super::node::Node;
 use super::types::{LogId, NodeId};
 use crate::model::registry::{Command, Reply, RequestId};
 
@@ -171,7 +171,7 @@ impl Store {
                 biased;
                 told = told => told,
                 // A leader that is gone without a word never answers.
-                () = another_leader(node, leader), if leader.is_some() => None,
+                () = another_leader(self, leader), if leader.is_some() => None,
             };
             match told {
                 Some(Tell::No(No::NotLeader | No::Failed)) | None => {}
@@ -186,10 +186,15 @@ impl Store {
 }
 
 /// Ends when somebody else leads than `leader`.
-async fn another_leader(node: &Node, leader: Option<NodeId>) {
-    let mut metrics = node.watch_metrics();
-    let another = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(|now| Some(now) != leader));
-    if another.await.is_err() {
-        std::future::pending::<()>().await;
+async fn another_leader(store: &Store, leader: Option<NodeId>) {
+    let node = &store.0.node;
+    loop {
+        // All wake in the order in which they came, so that a simulated life is the same each time.
+        let mut changed = pin!(store.0.led.notified());
+        changed.as_mut().enable();
+        if node.metrics().current_leader.is_some_and(|now| Some(now) != leader) {
+            return;
+        }
+        changed.await;
     }
 }

@@ -57,7 +57,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::model::registry::{Registry, SCHEMA};
@@ -84,6 +84,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     draw: fn() -> u128,
     leadership: watch::Sender<Leadership>,
+    /// Somebody else leads, or nobody.
+    led: Notify,
     rounds: Rounds,
     /// The nodes with which this one is to be, when it belongs to no cluster.
     peers: Vec<String>,
@@ -173,6 +175,7 @@ impl Store {
             disk,
             draw,
             leadership: watch::Sender::default(),
+            led: Notify::new(),
             rounds: Rounds::default(),
             peers,
             runtime: Handle::current(),
@@ -305,7 +308,9 @@ async fn follow_leadership(store: Store) {
             let is_me = leads && Node::knows_all(metrics.last_applied, metrics.vote);
             Leadership { term: metrics.current_term, leader: metrics.current_leader, is_me }
         };
-        store.0.leadership.send_if_modified(|told| std::mem::replace(told, now) != now);
+        if store.0.leadership.send_if_modified(|told| std::mem::replace(told, now) != now) {
+            store.0.led.notify_waiters();
+        }
         tokio::select! {
             biased;
             changed = metrics.changed() => if changed.is_err() { return },
