@@ -5,8 +5,8 @@
 //!                                                                                     └─► applied at the others
 //! ```
 //!
-//! A write is a [`Command`] given to [`Store::propose`] at any node; its reply comes when a majority has it on disk and
-//! the leader has applied it. A read looks at the node's own registry ([`Store::read`]), after [`Store::read_index`]
+//! A write is a [`Command`](crate::model::registry::Command) given to [`Store::propose`] at any node; its reply comes when a
+//! majority has it on disk and the leader has applied it. A read looks at the node's own registry ([`Store::read`]), after [`Store::read_index`]
 //! where it must not be behind. openraft keeps the agreement; log, snapshots, network and elections are ours.
 //!
 //! Invariants: nothing is acknowledged before a majority has synced it; every node applies the same commands in the

@@ -12,7 +12,7 @@
 //! the successor is prepared nothing has changed: where it is not, all goes on as before. Both speak over a socket pair
 //! whose other end is the successor's standard input; each says lines of JSON.
 //!
-//! Whoever started the first sidecar still sees that one: it stays until its last successor ends ([`retire`]).
+//! Whoever started the first sidecar still sees that one: it stays until its last successor ends ([`retire()`]).
 
 mod estate;
 mod heir;
