@@ -6,6 +6,7 @@ import urllib.error, urllib.request
 import yaml
 
 import api_server
+from kubelet import until
 
 HERE = pathlib.Path(__file__).parent
 DEPLOY = HERE.parent.parent / "deploy"
@@ -16,14 +17,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def until(what, holds, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-    return value
 
 
 class Api:

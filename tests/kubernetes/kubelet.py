@@ -83,7 +83,8 @@ class Node:
         self.addresses = itertools.count(0x10)
         # Who answers names that are not Peak's, as a cluster's DNS does; None: nobody.
         self.name_server = self.address
-        ip("link", "add", "br0", "type", "bridge")
+        # Of its own: else it is the least of its ports', changes with each pod, and pods send to the old one for half a minute.
+        ip("link", "add", "br0", "address", "02:00:00:00:ff:01", "type", "bridge")
         ip("addr", "add", f"{self.address}/64", "dev", "br0", "nodad")
         ip("link", "set", "br0", "up")
         pathlib.Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
