@@ -29,7 +29,6 @@ mod assemble;
 pub mod directory;
 mod http;
 pub mod inbound;
-mod issuers;
 pub mod lease;
 mod listener;
 mod look;

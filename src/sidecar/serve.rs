@@ -119,7 +119,7 @@ pub(super) async fn serve(start: Start) -> Result<ExitCode, ServeError> {
     beside.spawn(learn(inbound.load_full(), rules, Arc::clone(&begun)));
     beside.spawn({
         let issuers = Arc::clone(&issuers);
-        async move { issuers.look_after(keys).await }
+        async move { issuers.look_after(|| keys.done()).await }
     });
     let predecessor = relieve(predecessor, &stop.ready, &lasting).await?;
     let lease = lease.zip(lasting.leased.as_ref()).map(|((wanted, metrics), leased)| {
