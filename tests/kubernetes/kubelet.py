@@ -123,8 +123,19 @@ class Pod:
         self.folder = node.scratch / f"{self.namespace}-{self.name}-{at}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        self.netns, self.link = f"{self.name}-{at}", f"p{at}"
         self.sidecars, self.running, self.phases = [], [], []
+        # A pod of the node's own network has none of its own.
+        self.netns = None if self.spec.get("hostNetwork") else f"{self.name}-{at}"
+        if self.netns:
+            self.wire(at)
+        else:
+            self.address = node.address
+        (self.folder / "resolv.conf").write_text(f"nameserver {node.name_server}\noptions timeout:2 attempts:2\n")
+        self.volumes = {volume["name"]: self.volume(volume) for volume in self.spec.get("volumes") or []}
+
+    def wire(self, at):
+        """A network of its own, as container networks give it."""
+        self.link = f"p{at}"
         ip("netns", "add", self.netns)
         # As container networks do; else the pod's first seconds go by with duplicate address detection.
         ip("-n", self.netns, "link", "set", "lo", "up")
@@ -135,10 +146,8 @@ class Pod:
         ip("netns", "exec", self.netns, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_redirects=0")
         ip("-n", self.netns, "addr", "add", f"{self.address}/128", "dev", "eth0", "nodad")
         ip("-n", self.netns, "link", "set", "eth0", "up")
-        ip("-n", self.netns, "route", "add", f"{node.address}/128", "dev", "eth0")
-        ip("-n", self.netns, "route", "add", "default", "via", node.address)
-        (self.folder / "resolv.conf").write_text(f"nameserver {node.name_server}\noptions timeout:2 attempts:2\n")
-        self.volumes = {volume["name"]: self.volume(volume) for volume in self.spec.get("volumes") or []}
+        ip("-n", self.netns, "route", "add", f"{self.node.address}/128", "dev", "eth0")
+        ip("-n", self.netns, "route", "add", "default", "via", self.node.address)
 
     # Volumes
 
@@ -269,8 +278,9 @@ class Pod:
                 thread.join()
             for container in group:
                 in_time &= container.ended(deadline)
-        ip("link", "del", self.link)
-        ip("netns", "del", self.netns)
+        if self.netns:
+            ip("link", "del", self.link)
+            ip("netns", "del", self.netns)
         return in_time
 
     def kill(self):
@@ -365,8 +375,8 @@ class Container:
 
     def enter(self, root, plan, security):
         """Between fork and exec: into the pod."""
-        handle = os.open(f"/run/netns/{self.pod.netns}", os.O_RDONLY)
-        if LIBC.setns(handle, 0) or LIBC.unshare(CLONE_NEWNS):
+        netns = self.pod.netns
+        if netns and LIBC.setns(os.open(f"/run/netns/{netns}", os.O_RDONLY), 0) or LIBC.unshare(CLONE_NEWNS):
             raise OSError(ctypes.get_errno(), "namespaces")
         mount("none", "/", MS_REC | MS_PRIVATE)
         top = str(root or "/")
