@@ -7,15 +7,13 @@ use serde_json::{Map, Value, json};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::draft::Position;
-use super::probes::{self, Rewrite};
+use super::probes::{self, METRICS_PORT, Rewrite};
 use super::status::Status;
 use super::{INIT, SIDECAR, Settings};
 use crate::model::lists;
 
 /// Where the sidecar listens: admin, outbound, inbound, metrics and health, DNS.
 pub(super) const OWN_PORTS: [u64; 5] = [15000, 15001, 15006, METRICS_PORT, 15053];
-/// Metrics, health, and the application's probes.
-pub(super) const METRICS_PORT: u64 = 15020;
 /// Our volumes' names.
 pub(super) const VOLUMES: [&str; 4] = [AGENT, CONFIG, IDENTITY, TOKEN];
 
