@@ -101,6 +101,7 @@ class Node:
     def stop(self):
         for pod in list(self.pods.values()):
             pod.stop(seconds=3)
+        ip("link", "del", "br0")
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
