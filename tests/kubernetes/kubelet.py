@@ -265,14 +265,16 @@ class Pod:
         return codes
 
     def stop(self, seconds=None):
-        """As a pod is deleted: hooks, SIGTERM to containers, then to sidecars in reverse order; SIGKILL after the grace
-        period. Gives whether everybody ended in time."""
+        """As a pod is deleted: everybody's hooks at once, each container's SIGTERM after its own, those of sidecars when the
+        others have ended, in reverse order; SIGKILL after the grace period. Gives whether everybody ended in time."""
         self.node.pods.pop(self.name, None)
         deadline = time.monotonic() + (seconds or self.spec.get("terminationGracePeriodSeconds", 30))
         in_time = True
+        hooks = {container: threading.Thread(target=container.last_hook) for container in self.running + self.sidecars}
+        for hook in hooks.values():
+            hook.start()
         for group in [self.running, *([sidecar] for sidecar in reversed(self.sidecars))]:
-            # All of a group at once, each after its hook.
-            told = [threading.Thread(target=container.terminate) for container in group]
+            told = [threading.Thread(target=container.terminate, args=[hooks[container]]) for container in group]
             for thread in told:
                 thread.start()
             for thread in told:
@@ -444,13 +446,15 @@ class Container:
         except OSError:
             return False
 
-    def terminate(self):
-        if self.process.poll() is not None:
-            return
+    def last_hook(self):
         hook = (self.container.get("lifecycle") or {}).get("preStop")
-        if hook and "exec" in hook:
-            self.launch(hook["exec"]["command"]).wait(30)
-        self.process.send_signal(signal.SIGTERM)
+        if hook and "exec" in hook and self.process.poll() is None:
+            self.launch(hook["exec"]["command"]).wait(60)
+
+    def terminate(self, hook):
+        hook.join()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
 
     def ended(self, deadline):
         try:
