@@ -315,7 +315,7 @@ async fn a_pod_that_stops_has_handed_everything_over_before_it_goes() {
 async fn the_last_pod_stops_without_waiting_for_somebody_to_take_over() {
     let authority = Authority::new();
     let peak = Peak::start(&authority).await;
-    let mut pod = Pod::start(&authority, peak.leases, 1);
+    let pod = Pod::start(&authority, peak.leases, 1);
     peak.settles(1).await;
     let since = Instant::now();
     pod.handle.leaver().hand_over(Duration::from_secs(60)).await;
@@ -608,7 +608,7 @@ async fn a_call_that_reaches_the_old_owner_is_relayed_to_the_new_one() {
     new.inbound.leased = leased(&known);
     let new = new.start().await;
     // The old owner has everything, then hands it over to the new one.
-    let mut old_pod = Pod::start(&authority, peak.leases, 1);
+    let old_pod = Pod::start(&authority, peak.leases, 1);
     peak.settles(1).await;
     let inbound = (Ipv6Addr::LOCALHOST, new.address.port());
     let _new_pod = Pod::reached_at(inbound, &authority, peak.leases, 2, Lapsed::Serve, WEB);
