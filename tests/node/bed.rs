@@ -16,7 +16,7 @@ use funicular::demo::bed::Pod;
 use funicular::demo::process::Process;
 use funicular::demo::programs;
 use funicular::net::agent::AgentLink;
-use funicular::net::namespace::NetNs;
+use funicular::net::namespace::{NetNs, Overlay};
 use funicular::net::routes::Netlink;
 use funicular::wire::agent::{Arriving, Place, SpaceClaim, State};
 use ipnet::Ipv6Net;
@@ -31,7 +31,7 @@ pub(crate) const LOW: &str = "2001:db8:5::/65";
 pub(crate) const HIGH: &str = "2001:db8:5:0:8000::/65";
 
 /// Names live as long as the tests do: a bed keeps `&'static str`.
-fn name(text: String) -> &'static str {
+pub(crate) fn name(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
@@ -207,6 +207,18 @@ impl Bed {
         join(&self.node(node).pod, &pod, subnet(0xb, self.attached));
         self.router.route(Ipv6Net::new(subnet(0xb, self.attached), 64).unwrap(), self.node(node).address()).unwrap();
         pod
+    }
+
+    /// A pod beyond the router, on no node.
+    pub(crate) fn beyond_router(&self, name: &'static str, number: u16, overlays: Vec<Overlay>) -> Pod {
+        let pod = Pod::new(name, &self.exe, overlays).unwrap();
+        join(&self.router, &pod, subnet(0xd, number));
+        pod
+    }
+
+    /// The address of such a pod.
+    pub(crate) fn beyond_address(number: u16) -> Ipv6Addr {
+        host(subnet(0xd, number), 2)
     }
 
     /// A pod that serves, on a node; gives its index among the servers.

@@ -11,7 +11,7 @@ use super::load::Load;
 const SAMPLE: &str = include_str!("../../deploy/overlays/bgp/bird.conf");
 
 /// A BIRD in every node, configured by the sample, and one in the router.
-fn birds(bed: &Bed) -> Vec<Process> {
+pub(crate) fn birds(bed: &Bed) -> Vec<Process> {
     let nodes = bed.nodes.len() as u16;
     let mut birds = Vec::new();
     for number in 1..=nodes {

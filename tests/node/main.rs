@@ -6,6 +6,9 @@
 mod agent;
 mod bed;
 mod bgp;
+mod callers;
+mod finale;
 mod load;
 mod mesh;
 mod moves;
+mod town;

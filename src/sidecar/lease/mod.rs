@@ -33,7 +33,7 @@ use self::steps::{InPlace, Tell};
 use super::outbound::Identity;
 use super::outbound::authenticate::{Credential, NoCredential};
 use crate::model::Name;
-use crate::model::registry::lease::{HandoverId, Holder, Share};
+use crate::model::registry::lease::{HandoverId, Holder, Share, Step};
 use crate::net::agent::AgentLink;
 use crate::ops::metrics::{Counters, Gauge, Reason, Registry};
 use crate::ops::{clock, entropy};
@@ -49,6 +49,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How many slices' load is told with a renewal.
 const MOST_LOAD: usize = 16;
+/// How long routers may go on sending to a pod what has left it. Before that no handover ends here, though no connection
+/// is open: one that is just being opened here would lose what carries it.
+const NEWS_SPREADS: Duration = Duration::from_secs(1);
 /// A pod that drains and of which nobody takes anything for so long is the last one.
 const NOBODY_COMES: Duration = Duration::from_secs(2);
 
@@ -175,7 +178,7 @@ pub fn keep(
         metrics,
         agent,
         claimed: None,
-        freed_by: HashMap::new(),
+        withdrawn: HashMap::new(),
         told: HashSet::new(),
         going: told,
         here: tell,
@@ -237,8 +240,8 @@ struct Keeper {
     known: Vec<bool>,
     /// The number of the claim that stands for `has`.
     claimed: Option<u64>,
-    /// When connections of a handover that leaves have had their time.
-    freed_by: HashMap<HandoverId, Instant>,
+    /// Since when nothing leads here any more, by handover.
+    withdrawn: HashMap<HandoverId, Instant>,
     /// What this conversation has told already.
     told: HashSet<(usize, Tell)>,
     going: watch::Receiver<Going>,
@@ -375,7 +378,7 @@ impl Keeper {
                     Err(error) => return error.into(),
                 },
                 () = sleep_until(alarm) => None,
-                _ = endings.changed(), if !self.freed_by.is_empty() => None,
+                _ = endings.changed(), if !self.withdrawn.is_empty() => None,
                 _ = going.changed() => None,
                 () = changed(&mut seen) => None,
             };
@@ -394,7 +397,8 @@ impl Keeper {
 
     /// When something has to be looked at though nothing has been heard.
     fn alarm(&self, renewal: Instant, asked_to_go: Option<Instant>) -> Instant {
-        let freed = self.freed_by.values().copied().filter(|at| *at > Instant::now());
+        let ends = |&since: &Instant| [since + NEWS_SPREADS, since + self.wanted.drain];
+        let freed = self.withdrawn.values().flat_map(ends).filter(|at| *at > Instant::now());
         let nobody = asked_to_go.map(|at| at + NOBODY_COMES).filter(|at| *at > Instant::now());
         freed.chain(nobody).chain([renewal]).min().unwrap_or(renewal)
     }
@@ -433,12 +437,13 @@ impl Keeper {
         let now = Instant::now();
         let leaving = |has: &Has| -> Vec<HandoverId> {
             let share: &Share = &has.share;
-            share.leaving.iter().map(|leaving| leaving.id).collect()
+            let withdrawn = share.leaving.iter().filter(|leaving| leaving.step == Step::Withdrawn);
+            withdrawn.map(|leaving| leaving.id).collect()
         };
         let ids: HashSet<HandoverId> = self.has.iter().flat_map(leaving).collect();
-        self.freed_by.retain(|id, _| ids.contains(id));
+        self.withdrawn.retain(|id, _| ids.contains(id));
         for id in ids {
-            self.freed_by.entry(id).or_insert(now + self.wanted.drain);
+            self.withdrawn.entry(id).or_insert(now);
         }
         if !self.known.iter().all(|known| *known) {
             return;
@@ -472,7 +477,8 @@ impl Keeper {
         let in_place = self.in_place();
         let now = Instant::now();
         let is_free = |id: HandoverId, prefixes: &[ipnet::Ipv6Net]| {
-            self.slices.open_in(prefixes) == 0 || self.freed_by.get(&id).is_some_and(|by| *by <= now)
+            let since = self.withdrawn.get(&id).map_or(Duration::ZERO, |since| now - *since);
+            since >= NEWS_SPREADS && (self.slices.open_in(prefixes) == 0 || since >= self.wanted.drain)
         };
         let mut words = Vec::new();
         for (place, has) in self.has.iter().enumerate() {
