@@ -138,7 +138,7 @@ pub(super) async fn open(
         network,
         show: {
             let ledger = Arc::clone(&around.ledger);
-            Box::new(move |effects| ledger.follow(effects))
+            Box::new(move |registry, effects| ledger.follow(registry, effects))
         },
         clock: clock::millis,
         draw: entropy::draw,
