@@ -6,9 +6,10 @@
 //! ```text
 //! cli                                            parses, dispatches, prints
 //!  └─ sidecar  peak  node  webhook  init  demo   one folder per role; roles never import each other
-//!      └─ net  ops  config                       sockets and kernel · clock, admin, metrics, logs · YAML to checked form
-//!          └─ wire                               bytes to types and back; pure
-//!              └─ model                          the rules; pure: no clock, randomness, socket, log or environment
+//!      └─ trust                                  whom a role believes: issuers, their keys, callers' tokens
+//!          └─ net  ops  config                   sockets and kernel · clock, admin, metrics, logs · YAML to checked form
+//!              └─ wire                           bytes to types and back; pure
+//!                  └─ model                      the rules; pure: no clock, randomness, socket, log or environment
 //! ```
 //!
 //! `tests/house` holds this.
@@ -24,5 +25,6 @@ pub mod node;
 pub mod ops;
 pub mod peak;
 pub mod sidecar;
+pub mod trust;
 pub mod webhook;
 pub mod wire;

@@ -84,6 +84,7 @@ impl Api {
         if self.trust.is_empty() != self.audience.is_none() {
             check.fault(&["api.trust", "api.audience"], "belong together: a token is of an issuer, and for somebody");
         }
+        Trust::check_all(&self.trust, "api.trust", check);
         let has_authorities = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         for (index, caller) in self.callers.iter().enumerate() {
             let key = |name: &str| format!("api.callers[{index}].{name}");

@@ -87,6 +87,7 @@ impl Slices {
         if self.trust.is_empty() {
             check.fault(&["slices.trust"], "it is missing: no sidecar could prove who it is");
         }
+        Trust::check_all(&self.trust, "slices.trust", check);
         for (at, service) in self.services.iter().enumerate() {
             if self.services[..at].iter().any(|other| other.name == service.name) {
                 check.fault(&[&format!("slices.services[{at}].name")], format!("{} is listed twice", service.name));

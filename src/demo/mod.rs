@@ -5,6 +5,7 @@
 //! it on a `bed`, `story` shows and checks it, `render` prints what it found.
 
 pub mod bed;
+mod door;
 mod enclosure;
 pub mod material;
 pub mod plan;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::bed::{BedError, Door};
+use super::door::{BedError, Door};
 
 /// How long a program that is waited for may take.
 const LIMIT: Duration = Duration::from_secs(30);

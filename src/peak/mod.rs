@@ -9,7 +9,6 @@ mod cookies;
 mod desk;
 mod dns;
 mod exchange;
-mod issuers;
 mod keys;
 mod ledger;
 mod notify;
@@ -37,6 +36,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
 
+use crate::config::common::Trust;
 use crate::config::peak::{Peak, Zone};
 use crate::config::{self, Loaded, Sources};
 use crate::model::Name;
@@ -49,6 +49,7 @@ use crate::ops::metrics::{Counters, Registry};
 use crate::ops::ready::Ready;
 use crate::ops::signals::{Signals, Wish};
 use crate::ops::{entropy, process};
+use crate::trust::Issuers;
 use cluster::{Around, Counter};
 use cookies::Cookies;
 use dns::{Common, Gate, Limits, QueryLog, RateLimits, Served, Server, Tallies, TcpLimits};
@@ -349,17 +350,21 @@ fn start_slices(
     let begins = peak.cluster.join.is_empty();
     let open = |config| slices::open(config, store, (served, &load), begins, metrics);
     let opened = config.map(open).transpose()?;
-    let trust = opened.as_ref().zip(config).map(|(opened, config)| opened.trust(config));
+    let trusted = opened.as_ref().zip(config);
+    let trusted = trusted.map(|(opened, config)| (Arc::clone(opened.issuers()), config.trust.clone()));
     if let Some(opened) = opened {
         tracing::info!(address = %opened.local_addr()?, "leases of slices are given out");
         tokio::spawn(opened.serve());
     }
-    let read_again = move || {
-        if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
-            tracing::error!(%error, "the key sets for leases could not be read again, the old ones hold");
-        }
-    };
-    Ok((read_again, load))
+    Ok((move || read_again(trusted.as_ref(), "slices.trust"), load))
+}
+
+/// Reads key sets again that are in files.
+fn read_again(trusted: Option<&(Arc<Issuers>, Vec<Trust>)>, key: &'static str) {
+    let errors = trusted.and_then(|(issuers, trust)| issuers.read_again(trust).err());
+    for error in errors.into_iter().flatten() {
+        tracing::error!(key, %error, "a key set could not be read again, the old one holds");
+    }
 }
 
 /// Serves the API where it is configured; gives what reads its key sets again.
@@ -369,19 +374,15 @@ fn start_api(
     (served, load): (&Served, &slices::Load),
     metrics: &Registry,
 ) -> anyhow::Result<impl Fn() + use<>> {
-    let mut trust = None;
+    let mut trusted = None;
     if let Some(api) = api {
         let routes = api::routes(store, served).and(slices::routes(store, load));
         let opened = api::open(api, routes, metrics)?;
         tracing::info!(address = %opened.local_addr()?, tls = api.tls.is_some(), "the API listens");
-        trust = Some(opened.trust());
+        trusted = Some((Arc::clone(opened.issuers()), api.trust.clone()));
         tokio::spawn(opened.serve());
     }
-    Ok(move || {
-        if let Some(Err(error)) = trust.as_ref().map(|trust| trust()) {
-            tracing::error!(%error, "the API's key sets could not be read again, the old ones hold");
-        }
-    })
+    Ok(move || read_again(trusted.as_ref(), "api.trust"))
 }
 
 fn set_query_log(log: &QueryLog, every: Option<&str>) -> Reply {

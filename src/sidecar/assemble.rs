@@ -14,9 +14,7 @@ use super::directory::{Directory, LastKnown};
 use super::inbound::admit::{OwnService, Told};
 use super::inbound::forward::Forward;
 use super::inbound::relay::Leased;
-use super::inbound::verify::Verifier;
 use super::inbound::{Inbound, Policy};
-use super::issuers::Issuers;
 use super::lease::{LeaseMetrics, Slices, Wanted};
 use super::material::{self, MaterialError};
 use super::memory::Memory;
@@ -40,6 +38,7 @@ use crate::net::listen;
 use crate::net::tls::ServerTls;
 use crate::ops::entropy;
 use crate::ops::metrics::Registry;
+use crate::trust::{Issuers, IssuersError, Verifier};
 
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
@@ -106,6 +105,9 @@ pub(super) enum AssembleError {
     /// A key or a certificate.
     #[error(transparent)]
     Material(#[from] MaterialError),
+    /// A key set.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
@@ -234,7 +236,7 @@ pub(super) fn assemble(
     let mut sockets = Sockets { inherited, held: Estate::default() };
     let stub = sockets.stub(config.dns.listen, parts).map_err(refused("dns.listen", config.dns.listen))?;
     let listeners = Listeners::bind(config, &mut sockets)?;
-    let verifier = Arc::new(Verifier::new(Vec::new(), report.clone()));
+    let verifier = Arc::new(report.verifier(Vec::new()));
     let issuers = Arc::new(Issuers::new(&config.trust, Arc::clone(&verifier), config.outbound.mark)?);
     let port = listeners.inbound.local_addr().map_or(config.inbound.listen.port(), |address| address.port());
     let lease = config.lease.as_ref().map(|lease| (wanted(config, lease, port), LeaseMetrics::new(registry)));

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use super::outbound::authenticate::{GivenToken, Proof, Signer};
 use crate::config::sidecar::{self, Identity};
 use crate::net::tls::{ClientTls, ServerTls, TlsFileError};
-use crate::wire::jwks::{Jwks, JwksError};
 use crate::wire::jwt::{BadSigningKey, JwtError, SigningKey};
 
 use super::inbound::PROTOCOLS;
@@ -13,7 +12,7 @@ use super::inbound::PROTOCOLS;
 /// Why a file does not serve. Names the file and the cause, never what is in it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MaterialError {
-    /// A key, a key set or a token.
+    /// A key or a token.
     #[error("{}: {cause}", .path.display())]
     File {
         /// The file.
@@ -35,9 +34,6 @@ pub(super) enum Unfit {
     /// No key that signs.
     #[error(transparent)]
     SigningKey(#[from] BadSigningKey),
-    /// No usable key set.
-    #[error(transparent)]
-    Jwks(#[from] JwksError),
     /// No token.
     #[error(transparent)]
     Token(#[from] JwtError),
@@ -68,16 +64,6 @@ pub(super) fn authorities(identity: &Identity) -> Result<ClientTls, MaterialErro
 /// What proves this pod's services' names.
 pub(super) fn server(tls: &sidecar::Tls) -> Result<ServerTls, MaterialError> {
     Ok(ServerTls::from_files(&tls.certificate, &tls.key, &PROTOCOLS)?)
-}
-
-/// The public keys in a file.
-pub(super) fn key_set(path: &Path) -> Result<Jwks, MaterialError> {
-    Jwks::parse(&read(path)?).map_err(|cause| refused(path, cause.into()))
-}
-
-/// A bearer token in a file, white space around it aside.
-pub(super) fn bearer(path: &Path) -> Result<String, MaterialError> {
-    Ok(String::from_utf8_lossy(&read(path)?).trim().to_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {

@@ -20,17 +20,17 @@
 //! | [`lease`] | which slices are this pod's |
 //! | [`report`] | metrics, access log and warnings of both |
 //! | `assemble`, `serve` | from a configuration to a running sidecar, and its end |
-//! | `reload`, `issuers` | what changes while it runs |
+//! | `reload` | what changes while it runs |
 //! | `succession` | how a new program takes its place |
-//! | `look`, `ask`, `wait`, `tap` | what is seen of one that runs, and the commands that ask it |
+//! | `look`, `ask`, `wait`, `leave`, `tap` | what is seen of one that runs, and the commands that ask it |
 
 mod ask;
 mod assemble;
 pub mod directory;
 mod http;
 pub mod inbound;
-mod issuers;
 pub mod lease;
+mod leave;
 mod listener;
 mod look;
 mod material;
@@ -85,6 +85,8 @@ const TAKE_OVER: &str = "--take-over";
 enum Act {
     /// Wait until the pod's sidecar is ready: the start gate of programs that need the network at once
     Wait(wait::Args),
+    /// Give the pod's slices to others before its application ends: for a pod's `preStop`
+    Leave(leave::Args),
     /// Print the connections of the pod's sidecar as they end, one JSON object a line
     Tap(tap::Args),
 }
@@ -96,6 +98,7 @@ enum Act {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.act {
         Some(Act::Wait(args)) => return wait::run(args),
+        Some(Act::Leave(args)) => return Ok(leave::run(args)),
         Some(Act::Tap(args)) => return tap::run(args),
         None => {}
     }

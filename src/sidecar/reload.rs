@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 
 use super::assemble::{self, Lasting, Material};
 use super::inbound::Inbound;
-use super::issuers::Issuers;
 use super::material::{self, MaterialError};
 use super::outbound::{Identity, Outbound};
 use super::report::Report;
@@ -26,6 +25,7 @@ use crate::ops::clock;
 use crate::ops::files::WatchedFiles;
 use crate::ops::logging::Logging;
 use crate::ops::metrics::{Gauge, Registry};
+use crate::trust::Issuers;
 
 /// Reads the configuration from where it was read first.
 pub(super) type Read = Box<dyn Fn() -> Result<Loaded<Sidecar>, Faults> + Send>;

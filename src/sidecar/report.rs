@@ -19,6 +19,8 @@ use crate::ops::access_log::Line;
 use crate::ops::metrics::{
     Counter, Counters, Direction, Gauge, Gauges, Histogram, Kind, Label as _, Reason, Registry, SECONDS, labels,
 };
+use crate::trust::{Verdict, Verifier};
+use crate::wire::jwt::TrustedIssuer;
 
 /// How long a warning of one reason keeps others of the same silent.
 const QUIET: Duration = Duration::from_secs(1);
@@ -48,16 +50,6 @@ labels! {
         Sent = "sent",
         /// To the client.
         Received = "received",
-    }
-}
-
-labels! {
-    /// Whether a verdict on a token was known.
-    pub enum Verdict: "how" {
-        /// Its signature had been checked before.
-        Cached = "cached",
-        /// Its signature was checked now.
-        Checked = "checked",
     }
 }
 
@@ -242,8 +234,11 @@ impl Report {
         self.accept_pauses.increment(&direction);
     }
 
-    pub(crate) fn verdict(&self, how: Verdict) {
-        self.verdicts.increment(&how);
+    /// What verifies tokens by these issuers, and is counted here.
+    #[must_use]
+    pub fn verifier(&self, issuers: Vec<TrustedIssuer>) -> Verifier {
+        let verdicts = self.verdicts.clone();
+        Verifier::new(issuers, move |how| verdicts.increment(&how))
     }
 
     /// A stream is opened in a tunnel.

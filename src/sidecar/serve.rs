@@ -27,7 +27,7 @@ use super::outbound::Outbound;
 use super::reload::{Files, Parts, Read, Reload};
 use super::stub::Stub;
 use super::succession::{self, Estate, Heir, Office, Predecessor, Program, SuccessionError};
-use super::{lease, look, probe};
+use super::{lease, leave, look, probe};
 use crate::config::Loaded;
 use crate::config::sidecar::Sidecar;
 use crate::net::sys::text;
@@ -119,7 +119,7 @@ pub(super) async fn serve(start: Start) -> Result<ExitCode, ServeError> {
     beside.spawn(learn(inbound.load_full(), rules, Arc::clone(&begun)));
     beside.spawn({
         let issuers = Arc::clone(&issuers);
-        async move { issuers.look_after(keys).await }
+        async move { issuers.look_after(|| keys.done()).await }
     });
     let predecessor = relieve(predecessor, &stop.ready, &lasting).await?;
     let lease = lease.zip(lasting.leased.as_ref()).map(|((wanted, metrics), leased)| {
@@ -132,7 +132,8 @@ pub(super) async fn serve(start: Start) -> Result<ExitCode, ServeError> {
     }
     let loaded = Arc::new(ArcSwap::from_pointee(loaded));
     let (for_us, for_all) = shown(&stop, &registry, &loaded, &logging, &inbound.load().forward);
-    let shown = (look::routes(for_us, &lasting.resolver, &outbound, &inbound), for_all);
+    let for_us = look::routes(for_us, &lasting.resolver, &outbound, &inbound);
+    let shown = (leave::routes(for_us, lease.as_ref().map(lease::Handle::leaver)), for_all);
     let front = begin(listeners, stub, (&outbound, &inbound), &stop, shown);
     listening.done();
     let first = match predecessor {
@@ -329,8 +330,8 @@ async fn end(signals: &mut Signals, stop: &Stop, within: Duration, mut lease: Op
         "draining"
     );
     let in_order = async {
-        if let Some(lease) = &mut lease {
-            lease.hand_over(within).await;
+        if let Some(lease) = &lease {
+            lease.leaver().hand_over(within).await;
         }
         let inbound = stop.inbound.drain(deadline.saturating_duration_since(Instant::now())).await;
         let outbound = stop.outbound.drain(deadline.saturating_duration_since(Instant::now())).await;

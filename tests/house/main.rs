@@ -1,6 +1,6 @@
 //! The house's rules, held by reading its sources.
 //!
-//! Imports point one way, `cli → role → net, ops, config → wire → model`; the pure layers name no clock, randomness,
+//! Imports point one way, `cli → role → trust → net, ops, config → wire → model`; the pure layers name no clock, randomness,
 //! socket, log or environment; `unsafe` and each third-party type stay behind one door; every file says what it is for.
 //! A rule that could not fail would be no rule, so each is shown something that breaks it.
 

@@ -20,8 +20,9 @@ fn may_import(of: &str) -> Option<Vec<&'static str>> {
         "model" => vec![],
         "wire" => vec!["model"],
         middle if MIDDLE.contains(&middle) => below.to_vec(),
-        role if ROLES.contains(&role) => [&below[..], &MIDDLE].concat(),
-        "cli" => [&below[..], &MIDDLE, &ROLES].concat(),
+        "trust" => [&below[..], &MIDDLE].concat(),
+        role if ROLES.contains(&role) => [&below[..], &MIDDLE, &["trust"]].concat(),
+        "cli" => [&below[..], &MIDDLE, &["trust"], &ROLES].concat(),
         _ => return None,
     })
 }

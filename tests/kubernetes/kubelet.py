@@ -83,7 +83,8 @@ class Node:
         self.addresses = itertools.count(0x10)
         # Who answers names that are not Peak's, as a cluster's DNS does; None: nobody.
         self.name_server = self.address
-        ip("link", "add", "br0", "type", "bridge")
+        # Of its own: else it is the least of its ports', changes with each pod, and pods send to the old one for half a minute.
+        ip("link", "add", "br0", "address", "02:00:00:00:ff:01", "type", "bridge")
         ip("addr", "add", f"{self.address}/64", "dev", "br0", "nodad")
         ip("link", "set", "br0", "up")
         pathlib.Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
@@ -100,6 +101,7 @@ class Node:
     def stop(self):
         for pod in list(self.pods.values()):
             pod.stop(seconds=3)
+        ip("link", "del", "br0")
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
@@ -122,8 +124,19 @@ class Pod:
         self.folder = node.scratch / f"{self.namespace}-{self.name}-{at}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        self.netns, self.link = f"{self.name}-{at}", f"p{at}"
         self.sidecars, self.running, self.phases = [], [], []
+        # A pod of the node's own network has none of its own.
+        self.netns = None if self.spec.get("hostNetwork") else f"{self.name}-{at}"
+        if self.netns:
+            self.wire(at)
+        else:
+            self.address = node.address
+        (self.folder / "resolv.conf").write_text(f"nameserver {node.name_server}\noptions timeout:2 attempts:2\n")
+        self.volumes = {volume["name"]: self.volume(volume) for volume in self.spec.get("volumes") or []}
+
+    def wire(self, at):
+        """A network of its own, as container networks give it."""
+        self.link = f"p{at}"
         ip("netns", "add", self.netns)
         # As container networks do; else the pod's first seconds go by with duplicate address detection.
         ip("-n", self.netns, "link", "set", "lo", "up")
@@ -134,10 +147,8 @@ class Pod:
         ip("netns", "exec", self.netns, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_redirects=0")
         ip("-n", self.netns, "addr", "add", f"{self.address}/128", "dev", "eth0", "nodad")
         ip("-n", self.netns, "link", "set", "eth0", "up")
-        ip("-n", self.netns, "route", "add", f"{node.address}/128", "dev", "eth0")
-        ip("-n", self.netns, "route", "add", "default", "via", node.address)
-        (self.folder / "resolv.conf").write_text(f"nameserver {node.name_server}\noptions timeout:2 attempts:2\n")
-        self.volumes = {volume["name"]: self.volume(volume) for volume in self.spec.get("volumes") or []}
+        ip("-n", self.netns, "route", "add", f"{self.node.address}/128", "dev", "eth0")
+        ip("-n", self.netns, "route", "add", "default", "via", self.node.address)
 
     # Volumes
 
@@ -254,22 +265,25 @@ class Pod:
         return codes
 
     def stop(self, seconds=None):
-        """As a pod is deleted: hooks, SIGTERM to containers, then to sidecars in reverse order; SIGKILL after the grace
-        period. Gives whether everybody ended in time."""
+        """As a pod is deleted: everybody's hooks at once, each container's SIGTERM after its own, those of sidecars when the
+        others have ended, in reverse order; SIGKILL after the grace period. Gives whether everybody ended in time."""
         self.node.pods.pop(self.name, None)
         deadline = time.monotonic() + (seconds or self.spec.get("terminationGracePeriodSeconds", 30))
         in_time = True
+        hooks = {container: threading.Thread(target=container.last_hook) for container in self.running + self.sidecars}
+        for hook in hooks.values():
+            hook.start()
         for group in [self.running, *([sidecar] for sidecar in reversed(self.sidecars))]:
-            # All of a group at once, each after its hook.
-            told = [threading.Thread(target=container.terminate) for container in group]
+            told = [threading.Thread(target=container.terminate, args=[hooks[container]]) for container in group]
             for thread in told:
                 thread.start()
             for thread in told:
                 thread.join()
             for container in group:
                 in_time &= container.ended(deadline)
-        ip("link", "del", self.link)
-        ip("netns", "del", self.netns)
+        if self.netns:
+            ip("link", "del", self.link)
+            ip("netns", "del", self.netns)
         return in_time
 
     def kill(self):
@@ -364,8 +378,8 @@ class Container:
 
     def enter(self, root, plan, security):
         """Between fork and exec: into the pod."""
-        handle = os.open(f"/run/netns/{self.pod.netns}", os.O_RDONLY)
-        if LIBC.setns(handle, 0) or LIBC.unshare(CLONE_NEWNS):
+        netns = self.pod.netns
+        if netns and LIBC.setns(os.open(f"/run/netns/{netns}", os.O_RDONLY), 0) or LIBC.unshare(CLONE_NEWNS):
             raise OSError(ctypes.get_errno(), "namespaces")
         mount("none", "/", MS_REC | MS_PRIVATE)
         top = str(root or "/")
@@ -432,13 +446,15 @@ class Container:
         except OSError:
             return False
 
-    def terminate(self):
-        if self.process.poll() is not None:
-            return
+    def last_hook(self):
         hook = (self.container.get("lifecycle") or {}).get("preStop")
-        if hook and "exec" in hook:
-            self.launch(hook["exec"]["command"]).wait(30)
-        self.process.send_signal(signal.SIGTERM)
+        if hook and "exec" in hook and self.process.poll() is None:
+            self.launch(hook["exec"]["command"]).wait(60)
+
+    def terminate(self, hook):
+        hook.join()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
 
     def ended(self, deadline):
         try:

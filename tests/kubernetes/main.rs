@@ -48,6 +48,12 @@ fn pods_run_by_their_patched_specs_and_talk_through_the_pair() {
 
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
+fn pods_lease_their_slices_by_their_own_tokens() {
+    judged("leases.py");
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
 fn peak_s_pods_begin_one_cluster_and_grow() {
     judged("statefulset.py");
 }

@@ -108,7 +108,7 @@ class Pair(Control):
         # A controller publishes it in every namespace.
         authority = pathlib.Path(self.ca).read_text()
         self.config_map("kube-root-ca.crt", {"ca.crt": authority})
-        mesh = Authority(self.folder / "mesh")
+        self.mesh = mesh = Authority(self.folder / "mesh")
         chain, key = mesh.certificate("orders.shop.peak")
         data = {"ca.crt": mesh.file, "tls.crt": chain, "tls.key": key}
         self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mesh", "namespace": "shop"},

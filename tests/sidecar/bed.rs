@@ -24,7 +24,6 @@ use funicular::ops::metrics::Registry;
 use funicular::sidecar::directory::{Directory, Found};
 use funicular::sidecar::inbound::admit::{OwnService, Told};
 use funicular::sidecar::inbound::forward::Forward;
-use funicular::sidecar::inbound::verify::Verifier;
 use funicular::sidecar::inbound::{Inbound, PROTOCOLS, Policy};
 use funicular::sidecar::memory::Memory;
 use funicular::sidecar::original::OriginalDst;
@@ -283,7 +282,7 @@ impl InboundBed {
             policy: Policy::Strict,
             services: vec![own],
             tls: Some(authority.server(SERVICE)),
-            verifier: Arc::new(Verifier::new(authority.trusted(), report.clone())),
+            verifier: Arc::new(report.verifier(authority.trusted())),
             handshake_timeout: Duration::from_secs(10),
             sources: Quota::new(Bounds { open: 1_000, pending: 1_000 }),
             handshakes: Quota::new(Bounds { open: 1_000, pending: 1_000 }),

@@ -299,7 +299,7 @@ async fn a_pod_that_stops_has_handed_everything_over_before_it_goes() {
     peak.settles(3).await;
     let mut stops = pods.remove(0);
     let connection = stops.slices.enter(addresses().find(|&at| stops.slices.standing(at) == Standing::Here).unwrap());
-    within(stops.handle.hand_over(Duration::from_secs(10))).await;
+    within(stops.handle.leaver().hand_over(Duration::from_secs(10))).await;
     assert_eq!(stops.serves(), 0);
     let shown = peak.shown().await.unwrap();
     assert_eq!(slices_of(&shown)["orders-1"], 0, "nothing leads to it any more");
@@ -315,10 +315,10 @@ async fn a_pod_that_stops_has_handed_everything_over_before_it_goes() {
 async fn the_last_pod_stops_without_waiting_for_somebody_to_take_over() {
     let authority = Authority::new();
     let peak = Peak::start(&authority).await;
-    let mut pod = Pod::start(&authority, peak.leases, 1);
+    let pod = Pod::start(&authority, peak.leases, 1);
     peak.settles(1).await;
     let since = Instant::now();
-    pod.handle.hand_over(Duration::from_secs(60)).await;
+    pod.handle.leaver().hand_over(Duration::from_secs(60)).await;
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(pod.serves(), SLICES, "it serves to its end");
 }
@@ -608,11 +608,11 @@ async fn a_call_that_reaches_the_old_owner_is_relayed_to_the_new_one() {
     new.inbound.leased = leased(&known);
     let new = new.start().await;
     // The old owner has everything, then hands it over to the new one.
-    let mut old_pod = Pod::start(&authority, peak.leases, 1);
+    let old_pod = Pod::start(&authority, peak.leases, 1);
     peak.settles(1).await;
     let inbound = (Ipv6Addr::LOCALHOST, new.address.port());
     let _new_pod = Pod::reached_at(inbound, &authority, peak.leases, 2, Lapsed::Serve, WEB);
-    within(old_pod.handle.hand_over(Duration::from_secs(10))).await;
+    within(old_pod.handle.leaver().hand_over(Duration::from_secs(10))).await;
     let strange = Application::start().await;
     let mut old = InboundBed::new(&authority, strange.port);
     old.inbound.leased = leased(&old_pod.slices);

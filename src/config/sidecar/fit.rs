@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::{Identity, Inbound, Outbound, Policy, Sidecar, StandIns, Trust};
 use crate::config::Check;
-use crate::config::values::KeySet;
 
 /// A token must outlive the call it is made for, and the clocks' differences.
 const SHORTEST_TOKEN: Duration = Duration::from_secs(10);
@@ -24,7 +23,7 @@ pub(super) fn check(sidecar: &Sidecar, check: &mut Check<'_>) {
         token_life(identity, check);
         proof(identity, check);
     }
-    trusted_issuers(&sidecar.trust, check);
+    Trust::check_all(&sidecar.trust, "trust", check);
     lookups(sidecar, check);
     stand_ins(&sidecar.dns.stand_ins, check);
     outbound(&sidecar.outbound, check);
@@ -68,25 +67,6 @@ fn proof(identity: &Identity, check: &mut Check<'_>) {
             }
         }
         (Some(_), None) => {}
-    }
-}
-
-fn trusted_issuers(trust: &[Trust], check: &mut Check<'_>) {
-    let mut seen = HashSet::new();
-    for (at, issuer) in trust.iter().enumerate() {
-        if !seen.insert(&issuer.issuer) {
-            check.fault(&[&format!("trust[{at}].issuer")], format!("{} is listed twice", issuer.issuer));
-        }
-        if matches!(issuer.jwks, KeySet::At(_)) && issuer.jwks_ca.is_none() {
-            check.fault(&[&format!("trust[{at}].jwks")], "jwks_ca is missing: nobody vouches for that server");
-        }
-        if issuer.kubernetes.is_some() && issuer.audience.is_none() {
-            let rule = "none: a cluster's tokens are seldom made for one service; they must name it to be accepted";
-            check.remark(&format!("trust[{at}].audience"), rule);
-        }
-        if issuer.algorithms.is_empty() {
-            check.fault(&[&format!("trust[{at}].algorithms")], "lists none, so none of its tokens could be accepted");
-        }
     }
 }
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::common::{Admin, Log};
+use super::common::{Admin, Log, Trust};
 use super::section::{choice, section};
 use super::slices::Lease;
-use super::values::{KeySet, NameServer, Size};
+use super::values::{NameServer, Size};
 use super::{Check, Role};
 use crate::model::Name;
-use crate::model::token::{Algorithm, CallerPattern, TrustDomain, WorkloadId};
+use crate::model::token::{CallerPattern, WorkloadId};
 
 section! {
     /// The configuration of `funicular sidecar`.
@@ -119,29 +119,6 @@ section! {
         certificate: PathBuf,
         /// File with its private key (PEM).
         key: PathBuf,
-    }
-}
-
-section! {
-    /// An issuer whose tokens are accepted.
-    pub struct Trust {
-        /// The `iss` of its tokens, compared octet for octet.
-        issuer: String,
-        /// Its public keys, a JSON Web Key Set (RFC 7517 §5): a file, or an `https://` address that is asked again every
-        /// five minutes and when a token names an unknown key. Keys that were had are kept while it cannot be had.
-        jwks: KeySet,
-        /// File with the certificates (PEM) of the authorities that vouch for the server of `jwks`. Required with an
-        /// `https://` address.
-        jwks_ca: Option<PathBuf>,
-        /// File with a bearer token for the server of `jwks`, where it wants one.
-        jwks_token: Option<PathBuf>,
-        /// The signature algorithms it may use; a token signed with any other is refused whatever its header says.
-        algorithms: Vec<Algorithm> = "[EdDSA]",
-        /// What its tokens' `aud` must hold in place of the service's name: for tokens that are not made for one service.
-        audience: Option<String>,
-        /// The issuer is a Kubernetes cluster, and this trust domain stands for it: `system:serviceaccount:NS:ACCOUNT` is
-        /// `spiffe://<this>/ns/NS/sa/ACCOUNT`.
-        kubernetes: Option<TrustDomain>,
     }
 }
 

@@ -7,15 +7,13 @@ use serde_json::{Map, Value, json};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::draft::Position;
-use super::probes::{self, Rewrite};
+use super::probes::{self, METRICS_PORT, Rewrite};
 use super::status::Status;
 use super::{INIT, SIDECAR, Settings};
 use crate::model::lists;
 
 /// Where the sidecar listens: admin, outbound, inbound, metrics and health, DNS.
 pub(super) const OWN_PORTS: [u64; 5] = [15000, 15001, 15006, METRICS_PORT, 15053];
-/// Metrics, health, and the application's probes.
-pub(super) const METRICS_PORT: u64 = 15020;
 /// Our volumes' names.
 pub(super) const VOLUMES: [&str; 4] = [AGENT, CONFIG, IDENTITY, TOKEN];
 
@@ -130,30 +128,35 @@ fn sidecar(pod: &Value, probes: &[Rewrite], settings: &Settings) -> Value {
     put("readinessProbe", json!({ "httpGet": ready, "periodSeconds": 5 }));
     put("securityContext", confined(json!({ "drop": ["ALL"] }), settings.uid));
     put("volumeMounts", mounts(settings).into());
+    let end = format!("{}s", stopping(pod, settings).0);
     if settings.native {
         put("restartPolicy", json!("Always"));
         put("startupProbe", json!({ "httpGet": ready, "periodSeconds": 1, "failureThreshold": START_SECONDS }));
+        if settings.leases {
+            // It is told to stop when the application is gone; its slices go before that.
+            put("lifecycle", json!({ "preStop": hook(&["leave", "--deadline", &end]) }));
+        }
     } else {
-        let (begin, end) = (format!("{START_SECONDS}s"), format!("{}s", stopping(pod, settings).0));
+        let begin = hook(&["wait", "--deadline", &format!("{START_SECONDS}s")]);
         // Everybody is told to stop at once, and applications have last calls.
-        let (begin, end) = (wait(&["--deadline", &begin]), wait(&["--idle", IDLE, "--deadline", &end]));
+        let end = hook(&["leave", "--idle", IDLE, "--deadline", &end]);
         put("lifecycle", json!({ "postStart": begin, "preStop": end }));
     }
     container.into()
 }
 
-/// A hook: `funicular sidecar wait`.
-fn wait(flags: &[&str]) -> Value {
-    let command = [&[PROGRAM, "sidecar", "wait"], flags].concat();
+/// A hook: `funicular sidecar` with these words.
+fn hook(words: &[&str]) -> Value {
+    let command = [&[PROGRAM, "sidecar"], words].concat();
     json!({ "exec": { "command": command } })
 }
 
-/// How many seconds a stop may take: until nobody calls any longer, then until what is open is closed. A native sidecar is
-/// told to stop when nobody is left who could call.
+/// How many seconds a stop may take: until slices are handed over and nobody calls any longer, then until what is open is
+/// closed. A native sidecar without slices has nothing to wait for: it is told to stop when nobody is left who could call.
 fn stopping(pod: &Value, settings: &Settings) -> (u64, u64) {
     let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE_SECONDS);
     let all = settings.drain.map_or(grace.saturating_sub(LAST_WORDS_SECONDS).max(1), |drain| drain.as_secs());
-    let calling = if settings.native { 0 } else { all / 2 };
+    let calling = if settings.native && !settings.leases { 0 } else { all / 2 };
     (calling, all - calling)
 }
 

@@ -42,6 +42,7 @@ pub use workload::{Template, templates};
 use containers::Rendered;
 use draft::Draft;
 use opt_in::Opted;
+use probes::Rewrite;
 use status::Status;
 
 /// The container that sets up the pod's network, then is gone.
@@ -164,7 +165,7 @@ fn drawn(pod: &Value, known: Option<Status>, rendered: &Rendered, copied: &Map<S
         }
     }
     if !fresh {
-        status.describe(rendered, digest);
+        status.describe(rendered.names().into_iter(), rendered.probes.iter().map(Rewrite::before), digest);
     }
 
     let first = pod.pointer("/spec/containers/0/name").filter(|name| *name != SIDECAR);

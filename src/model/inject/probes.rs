@@ -7,9 +7,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::containers::METRICS_PORT;
 use super::status::Status;
 use super::{INIT, SIDECAR, Settings, each_container};
+
+/// Metrics, health, and the application's probes.
+pub(super) const METRICS_PORT: u64 = 15020;
 
 /// Where the kubelet asks: the member of a container, and its part of the path.
 const ASKED: [(&str, &str); 5] = [
@@ -41,6 +43,13 @@ pub(super) struct Rewrite {
     pub(super) rewritten: Value,
     /// What the sidecar asks.
     question: Value,
+}
+
+impl Rewrite {
+    /// Its container, its member there, and how it was asked.
+    pub(super) fn before(&self) -> (&str, &str, &Map<String, Value>) {
+        (&self.container, self.field, &self.original)
+    }
 }
 
 /// Every probe of the pod that goes to a port behind the sidecar.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::containers::Rendered;
 use super::draft::{Draft, escaped};
 use super::{Refusal, each_container};
 
@@ -77,18 +76,24 @@ impl Status {
         })
     }
 
-    /// Notes what is injected now.
-    pub(super) fn describe(&mut self, rendered: &Rendered, template: String) {
+    /// Notes what is injected now: items by the lists they are in, and probes that are asked otherwise by their container
+    /// and its member.
+    pub(super) fn describe<'r>(
+        &mut self,
+        items: impl Iterator<Item = (&'static str, String)>,
+        probes: impl Iterator<Item = (&'r str, &'r str, &'r Map<String, Value>)>,
+        template: String,
+    ) {
         env!("CARGO_PKG_VERSION").clone_into(&mut self.version);
         self.template = template;
         self.items.clear();
-        for (list, name) in rendered.names() {
+        for (list, name) in items {
             self.items.entry(list.to_owned()).or_default().push(name);
         }
         self.probes.clear();
-        for probe in &rendered.probes {
-            let of_container = self.probes.entry(probe.container.clone()).or_default();
-            of_container.insert(probe.field.to_owned(), probe.original.clone());
+        for (container, field, original) in probes {
+            let of_container = self.probes.entry(container.to_owned()).or_default();
+            of_container.insert(field.to_owned(), original.clone());
         }
     }
 

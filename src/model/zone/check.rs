@@ -1,6 +1,6 @@
 //! What must hold for a zone as a whole (RFC 1035 §5.2, RFC 1912, RFC 2181), told once for all of its records.
 
-use super::load::Entry;
+use super::entry::Entry;
 use super::node::Node;
 use super::{ChangeError, Zone, types};
 use crate::model::Name;

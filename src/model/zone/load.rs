@@ -3,29 +3,14 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::check::{Fault, ZoneFault, check};
+use super::entry::Entry;
 use super::key::{Key, Seed};
 use super::node::Node;
 use super::rrset::{Made, Place, RrsetError};
 use super::trie::Trie;
 use super::{ChangeError, Zone, types};
 use crate::model::Name;
-
-/// One record to load: class IN, data in uncompressed wire form.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Entry {
-    /// The owner.
-    pub name: Name,
-    /// The type.
-    pub rtype: u16,
-    /// The time to live in seconds.
-    pub ttl: u32,
-    /// The data.
-    #[serde(with = "crate::model::octets")]
-    pub rdata: Box<[u8]>,
-}
 
 /// A zone that was loaded, and what its author should look at.
 #[derive(Debug)]

@@ -15,12 +15,19 @@ use libc::{
     c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage,
 };
 
-/// Room for control messages: the larger of the two kinds of pktinfo takes 40 octets.
-const CONTROL: usize = 64;
+/// What the C library counts control octets in.
+#[cfg(target_env = "musl")]
+type ControlOctets = libc::socklen_t;
+/// What the C library counts control octets in.
+#[cfg(not(target_env = "musl"))]
+type ControlOctets = libc::size_t;
 
+/// Room for control messages: the larger of the two kinds of pktinfo takes 40 octets.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; CONTROL]);
+struct Control([u8; 64]);
+
+const ROOM_FOR_CONTROL: ControlOctets = size_of::<Control>() as ControlOctets;
 
 /// An array reached through a pointer alone, freed at the end.
 struct Region<T> {
@@ -105,7 +112,7 @@ impl Batch {
             receive,
             data: Region::new(0, slots * room),
             peers: Region::new(no_peer, slots),
-            controls: Region::new(Control([0; CONTROL]), slots),
+            controls: Region::new(Control([0; 64]), slots),
             vectors: Region::new(no_iov, slots),
             headers: Region::new(no_header, slots),
             received_count: 0,
@@ -133,7 +140,7 @@ impl Batch {
             (*self.vectors.at(slot)).iov_len = self.receive;
             let header = &mut (*self.headers.at(slot)).msg_hdr;
             header.msg_namelen = size_of::<sockaddr_storage>() as libc::socklen_t;
-            header.msg_controllen = CONTROL;
+            header.msg_controllen = ROOM_FOR_CONTROL;
             header.msg_flags = 0;
         }
     }
@@ -196,7 +203,7 @@ impl Batch {
                 peer: *self.peers.at(slot),
                 peer_octets: header.msg_namelen,
                 control: *self.controls.at(slot),
-                control_octets: header.msg_controllen.min(CONTROL),
+                control_octets: header.msg_controllen.min(ROOM_FOR_CONTROL),
             }
         }
     }
@@ -303,7 +310,7 @@ pub(crate) struct Origin {
     peer: sockaddr_storage,
     peer_octets: libc::socklen_t,
     control: Control,
-    control_octets: usize,
+    control_octets: ControlOctets,
 }
 
 /// Turns the control message that says where a datagram came in into the one that says where its reply goes out: from
@@ -311,7 +318,7 @@ pub(crate) struct Origin {
 ///
 /// # Safety
 /// `header`'s control pointer and length describe initialised octets that nobody else uses.
-unsafe fn answer_from(header: &libc::msghdr) -> usize {
+unsafe fn answer_from(header: &libc::msghdr) -> ControlOctets {
     // SAFETY: the caller vouches for the octets; CMSG_FIRSTHDR checks that there is room for a header, and the length
     // of each message is checked before its data is touched. The data is moved unaligned.
     unsafe {
@@ -320,7 +327,7 @@ unsafe fn answer_from(header: &libc::msghdr) -> usize {
             return 0;
         }
         let data: *mut c_void = libc::CMSG_DATA(message).cast();
-        let holds = |octets: usize| (*message).cmsg_len >= libc::CMSG_LEN(octets as u32) as usize;
+        let holds = |octets: usize| (*message).cmsg_len >= libc::CMSG_LEN(octets as u32) as ControlOctets;
         match ((*message).cmsg_level, (*message).cmsg_type) {
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if holds(size_of::<in6_pktinfo>()) => {
                 let mut info = data.cast::<in6_pktinfo>().read_unaligned();
@@ -332,13 +339,13 @@ unsafe fn answer_from(header: &libc::msghdr) -> usize {
                     info.ipi6_ifindex = 0;
                 }
                 data.cast::<in6_pktinfo>().write_unaligned(info);
-                libc::CMSG_SPACE(size_of::<in6_pktinfo>() as u32) as usize
+                libc::CMSG_SPACE(size_of::<in6_pktinfo>() as u32) as ControlOctets
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if holds(size_of::<in_pktinfo>()) => {
                 let mut info = data.cast::<in_pktinfo>().read_unaligned();
                 info.ipi_ifindex = 0;
                 data.cast::<in_pktinfo>().write_unaligned(info);
-                libc::CMSG_SPACE(size_of::<in_pktinfo>() as u32) as usize
+                libc::CMSG_SPACE(size_of::<in_pktinfo>() as u32) as ControlOctets
             }
             _ => 0,
         }

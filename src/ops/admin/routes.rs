@@ -130,6 +130,17 @@ impl Routes {
         self
     }
 
+    /// Changes something by POST to `path`, and answers when that is done.
+    #[must_use]
+    pub fn act<A>(mut self, path: &'static str, answer: impl Fn(&Query<'_>) -> A + Send + Sync + 'static) -> Self
+    where
+        A: Future<Output = Reply> + Send + 'static,
+    {
+        let later = move |query: &Query<'_>| -> Later { Box::pin(answer(query)) };
+        self.0.entry(path.into()).or_default().post = Some(Answer::Later(Arc::new(later)));
+        self
+    }
+
     pub(super) fn answer(&self, method: &str, path: &str, query: &Query<'_>) -> Answered {
         let Some(route) = self.0.get(path) else {
             let status = if path == "/" { 200 } else { 404 };

@@ -5,18 +5,12 @@
 //! do everything. Whoever is not known may do nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use arc_swap::ArcSwap;
 
 use super::refusal::Refusal;
 use crate::config::api::{Api, ApiRight};
-use crate::model::token::{CallerPattern, Expected, Unacceptable, judge};
+use crate::model::token::{Caller, CallerPattern};
 use crate::model::{Name, UnixSeconds};
-use crate::wire::jwt::{JwtError, TrustedIssuer, Unverified};
-
-/// The clock skew that is forgiven.
-const LEEWAY: Duration = Duration::from_secs(10);
+use crate::trust::{Unverifiable, Verifier};
 
 /// What a route needs.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -50,12 +44,9 @@ pub(super) trait Peer: Sync {
 /// Why a token is not believed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(in crate::peak) enum TokenError {
-    /// Its form, key or signature.
+    /// What it is, or claims.
     #[error(transparent)]
-    Token(#[from] JwtError),
-    /// What it claims.
-    #[error(transparent)]
-    Claims(#[from] Unacceptable),
+    Token(#[from] Unverifiable),
     /// No issuer is trusted here.
     #[error("no issuer of tokens is trusted here")]
     NoIssuer,
@@ -65,7 +56,6 @@ impl TokenError {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Token(error) => error.reason(),
-            Self::Claims(error) => error.reason(),
             Self::NoIssuer => "token-issuer-unknown",
         }
     }
@@ -126,12 +116,12 @@ pub(super) struct Access {
     /// Whether whoever can connect may do everything.
     open: bool,
     audience: Option<Name>,
-    issuers: ArcSwap<Vec<TrustedIssuer>>,
+    verifier: Arc<Verifier>,
     grants: Vec<Grant>,
 }
 
 impl Access {
-    pub(super) fn new(api: &Api, issuers: Vec<TrustedIssuer>) -> Self {
+    pub(super) fn new(api: &Api, verifier: Arc<Verifier>) -> Self {
         let grant = |caller: &crate::config::api::ApiCaller| {
             let who = match (&caller.certificate, &caller.workload) {
                 (Some(name), _) => Who::Certificate(name.clone()),
@@ -143,7 +133,7 @@ impl Access {
         Self {
             open: api.tls.is_none() && api.listen.ip().is_loopback(),
             audience: api.audience.clone(),
-            issuers: ArcSwap::from_pointee(issuers),
+            verifier,
             grants: api.callers.iter().filter_map(grant).collect(),
         }
     }
@@ -159,11 +149,6 @@ impl Access {
             Who::Certificate(name) => Some(name),
             Who::Workload(_) => None,
         })
-    }
-
-    /// Trusts these issuers from now on.
-    pub(super) fn trust(&self, issuers: Vec<TrustedIssuer>) {
-        self.issuers.store(Arc::new(issuers));
     }
 
     /// Decides whether the caller may make a request that needs this.
@@ -214,11 +199,9 @@ impl Access {
         Err(if permit.who.is_empty() { Refusal::Unknown } else { Refusal::NotAllowed { who: permit.who, need } })
     }
 
-    fn workload(&self, token: &[u8], now: UnixSeconds) -> Result<crate::model::token::Caller, TokenError> {
+    fn workload(&self, token: &[u8], now: UnixSeconds) -> Result<Caller, TokenError> {
         let audience = self.audience.as_ref().ok_or(TokenError::NoIssuer)?;
-        let claims = Unverified::parse(token)?.verify(&self.issuers.load())?;
-        let expected = Expected { issuer: &claims.issuer, service: audience, audience: None };
-        Ok(judge(&claims, &expected, now, LEEWAY)?)
+        Ok(self.verifier.verify(Some(token), audience, now)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::token::{Algorithm, Claims};
 use crate::wire::jwks::{Jwks, to_jwks};
-use crate::wire::jwt::SigningKey;
+use crate::wire::jwt::{SigningKey, TrustedIssuer};
 
 const ISSUER: &str = "https://issuer.example";
 const NOW: UnixSeconds = UnixSeconds(1_000);
@@ -32,7 +32,7 @@ fn access(callers: &str, issuers: Vec<TrustedIssuer>) -> Access {
     );
     std::fs::write(&file, text).unwrap();
     let loaded = crate::config::load::<crate::config::peak::Peak>(&file).unwrap();
-    Access::new(loaded.value.api.as_ref().unwrap(), issuers)
+    Access::new(loaded.value.api.as_ref().unwrap(), Arc::new(Verifier::new(issuers, |_| {})))
 }
 
 struct Shown(&'static [&'static str]);
@@ -105,7 +105,7 @@ fn a_token_is_believed_when_it_is_of_a_trusted_issuer_for_this_audience_and_aliv
     assert_eq!(may(&token(&ours, "ci", "peak", 950)), Err("token-expired"));
     assert_eq!(may("Bearer x"), Err("token-malformed"));
     assert_eq!(may("Basic eDp5"), Err("caller-unknown"));
-    access.trust(Vec::new());
+    access.verifier.trust(Vec::new());
     assert_eq!(may(&token(&ours, "ci", "peak", 2_000)), Err("token-issuer-unknown"));
 }
 

@@ -30,13 +30,12 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::dns::Served;
-use super::issuers::{self, IssuersError};
 use super::store::Store;
 use crate::config::api::Api;
-use crate::config::common::Trust;
 use crate::net::listen;
 use crate::net::tls::{ServerTls, TlsFileError};
 use crate::ops::metrics::{Counters, Label, Reason, Registry, labels};
+use crate::trust::{Issuers, IssuersError, Verifier};
 use access::Access;
 use serve::Desk;
 
@@ -132,7 +131,7 @@ impl Counts {
 pub(super) struct Opened {
     listener: TcpListener,
     tls: Option<ServerTls>,
-    trust: Vec<Trust>,
+    issuers: Arc<Issuers>,
     desk: Arc<Desk>,
 }
 
@@ -150,14 +149,16 @@ pub(super) fn routes(store: &Store, served: &Served) -> Routes {
 /// # Panics
 /// Outside a tokio runtime with I/O.
 pub(super) fn open(api: &Api, routes: Routes, metrics: &Registry) -> Result<Opened, ApiError> {
-    let access = Arc::new(Access::new(api, issuers::read(&api.trust)?));
+    let verifier = Arc::new(Verifier::new(Vec::new(), |_| {}));
+    let issuers = Arc::new(Issuers::new(&api.trust, Arc::clone(&verifier), None)?);
+    let access = Arc::new(Access::new(api, verifier));
     let tls = api.tls.as_ref().map(|tls| match &tls.client_ca {
         Some(authorities) => ServerTls::for_anybody(authorities, &tls.certificate, &tls.key, &[serve::HTTP]),
         None => ServerTls::from_files(&tls.certificate, &tls.key, &[serve::HTTP]),
     });
     let listener = listen::tcp(api.listen).map_err(|cause| ApiError::Listen { addr: api.listen, cause })?;
     let desk = Desk { access, routes, counts: Counts::new(metrics) };
-    Ok(Opened { listener, tls: tls.transpose()?, trust: api.trust.clone(), desk: Arc::new(desk) })
+    Ok(Opened { listener, tls: tls.transpose()?, issuers, desk: Arc::new(desk) })
 }
 
 impl Opened {
@@ -169,17 +170,14 @@ impl Opened {
         self.listener.local_addr()
     }
 
-    /// What reads the key sets of trusted issuers again; it gives what went wrong, and then the old ones hold.
-    pub(super) fn trust(&self) -> impl Fn() -> Result<(), ApiError> + use<> {
-        let (trust, access) = (self.trust.clone(), Arc::clone(&self.desk.access));
-        move || {
-            access.trust(issuers::read(&trust)?);
-            Ok(())
-        }
+    /// Whose tokens are accepted.
+    pub(super) const fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
     }
 
     /// Answers requests until it is dropped.
     pub(super) async fn serve(self) -> Infallible {
+        tokio::spawn(async move { self.issuers.look_after(|| {}).await });
         serve::serve(self.listener, self.tls, self.desk).await
     }
 }

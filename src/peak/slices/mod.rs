@@ -31,17 +31,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::dns::Served;
-use super::issuers::{self, IssuersError};
 use super::store::Store;
 use crate::config::slices::Slices;
 use crate::net::listen;
 use crate::net::tls::{ServerTls, TlsFileError};
 use crate::ops::metrics::{Reason, Registry};
+use crate::trust::{Issuers, IssuersError, Verifier};
 use crate::wire::lease::PROTOCOL;
 use desk::{Desk, Settings, StreamId, Word};
 use metrics::Counts;
@@ -75,6 +74,7 @@ pub(super) enum SlicesError {
 pub(super) struct Opened {
     listener: TcpListener,
     gate: Arc<Gate>,
+    issuers: Arc<Issuers>,
     desk: Desk,
     words: mpsc::Receiver<Word>,
     to_desk: mpsc::Sender<Word>,
@@ -92,10 +92,12 @@ pub(super) fn open(
 ) -> Result<Opened, SlicesError> {
     let addr = slices.listen;
     let listener = listen::tcp(addr).map_err(|cause| SlicesError::Listen { addr, cause })?;
+    let verifier = Arc::new(Verifier::new(Vec::new(), |_| {}));
+    let issuers = Arc::new(Issuers::new(&slices.trust, Arc::clone(&verifier), None)?);
     let gate = Gate {
         tls: ServerTls::from_files(&slices.certificate, &slices.key, &[PROTOCOL])?,
         name: slices.name.clone(),
-        trusted: ArcSwap::from_pointee(issuers::read(&slices.trust)?),
+        verifier,
         services: slices.services.iter().map(|service| (service.name.clone(), service.pods.clone())).collect(),
     };
     let settings = Settings { life: slices.lease, moving: slices.moving, defragment: slices.defragment, begins };
@@ -103,7 +105,7 @@ pub(super) fn open(
     let (to_desk, words) = mpsc::channel(WAITING);
     let desk = Desk::new(store.clone(), Arc::clone(served), settings, counts.clone(), load.clone());
     show::register(registry, store);
-    Ok(Opened { listener, gate: Arc::new(gate), desk, words, to_desk, counts })
+    Ok(Opened { listener, gate: Arc::new(gate), issuers, desk, words, to_desk, counts })
 }
 
 impl Opened {
@@ -112,19 +114,16 @@ impl Opened {
         self.listener.local_addr()
     }
 
-    /// Reads the key sets again; the old ones hold when one is faulty.
-    pub(super) fn trust(&self, slices: &Slices) -> impl Fn() -> Result<(), SlicesError> + Send + Sync + use<> {
-        let (gate, trust) = (Arc::clone(&self.gate), slices.trust.clone());
-        move || {
-            gate.trusted.store(Arc::new(issuers::read(&trust)?));
-            Ok(())
-        }
+    /// Whose tokens are accepted.
+    pub(super) const fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
     }
 
     /// Serves until it is dropped.
     pub(super) async fn serve(self) {
-        let Self { listener, gate, desk, words, to_desk, counts } = self;
+        let Self { listener, gate, issuers, desk, words, to_desk, counts } = self;
         tokio::spawn(desk.run(words));
+        tokio::spawn(async move { issuers.look_after(|| {}).await });
         let mut streams = 0;
         loop {
             let (tcp, peer) = match listener.accept().await {

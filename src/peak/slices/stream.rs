@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -12,15 +11,13 @@ use tokio::time::{Instant, timeout};
 
 use super::desk::{StreamId, Word};
 use crate::model::registry::lease::Registration;
-use crate::model::token::{Caller, CallerPattern, Expected, Unacceptable, judge};
+use crate::model::token::{Caller, CallerPattern, Unacceptable};
 use crate::model::{Name, UnixSeconds};
 use crate::net::tls::{self, First, HandshakeError, HelloError, ServerStream, ServerTls};
 use crate::ops::clock;
-use crate::wire::jwt::{JwtError, TrustedIssuer, Unverified};
+use crate::trust::{LEEWAY, Unverifiable, Verifier};
 use crate::wire::lease::{self, FrameError, FromPeak, FromSidecar, PROTOCOL, Register};
 
-/// The clock skew between pods and Peak that is forgiven.
-const LEEWAY: Duration = Duration::from_secs(10);
 /// How long a sidecar has for its handshake and its registration.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many words may wait for a sidecar that does not read; one more ends the connection.
@@ -53,12 +50,9 @@ pub(super) enum StreamError {
     /// A message where it makes no sense.
     #[error("a message out of its order")]
     Order,
-    /// The token's form, key or signature.
+    /// The token.
     #[error(transparent)]
-    Token(#[from] JwtError),
-    /// What the token claims.
-    #[error(transparent)]
-    Claims(#[from] Unacceptable),
+    Token(#[from] Unverifiable),
     /// The service's slices are not leased, or not to this workload.
     #[error("{workload} may not serve {service}")]
     NotAllowed {
@@ -88,7 +82,6 @@ impl StreamError {
             Self::Frame(error) => error.reason(),
             Self::Order => "lease-out-of-order",
             Self::Token(error) => error.reason(),
-            Self::Claims(error) => error.reason(),
             Self::NotAllowed { .. } => "lease-not-allowed",
             Self::NotIpv6(_) => "lease-not-ipv6",
             Self::Dropped => "lease-dropped",
@@ -101,15 +94,14 @@ pub(super) struct Gate {
     pub(super) tls: ServerTls,
     /// What Peak proves, and the audience of tokens.
     pub(super) name: Name,
-    pub(super) trusted: ArcSwap<Vec<TrustedIssuer>>,
+    pub(super) verifier: Arc<Verifier>,
     /// Who may serve what.
     pub(super) services: Vec<(Name, Vec<CallerPattern>)>,
 }
 
 impl Gate {
     fn verify(&self, token: &[u8], now: UnixSeconds) -> Result<Caller, StreamError> {
-        let claims = Unverified::parse(token)?.verify(&self.trusted.load())?;
-        Ok(judge(&claims, &Expected { issuer: &claims.issuer, service: &self.name, audience: None }, now, LEEWAY)?)
+        Ok(self.verifier.verify(Some(token), &self.name, now)?)
     }
 
     fn may_serve(&self, caller: &Caller, service: &Name) -> Result<(), StreamError> {
@@ -202,7 +194,7 @@ async fn talk(
                 }
                 if now.0 >= until.0.saturating_add(LEEWAY.as_secs()) {
                     let ago = Duration::from_secs(now.0.saturating_sub(until.0));
-                    return Unacceptable::Expired { ago }.into();
+                    return Unverifiable::Claims(Unacceptable::Expired { ago }).into();
                 }
                 Word::Renewed { stream, number, at: Instant::now(), load }
             }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::accept::AcceptError;
 use super::admit::Misaddressed;
 use super::forward::ForwardError;
-use super::verify::Unverifiable;
 use crate::model::Name;
 use crate::model::token::{NotAllowed, WorkloadId};
 use crate::sidecar::original::NotRedirected;
 use crate::sidecar::quota::Over;
 use crate::sidecar::report::Refusal;
 use crate::sidecar::resolve::ResolveError;
+use crate::trust::Unverifiable;
 
 /// Why a connection is refused. One cause, one variant.
 #[derive(Debug, thiserror::Error)]

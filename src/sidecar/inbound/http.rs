@@ -25,7 +25,6 @@ use super::accept::Arrived;
 use super::admit::{self, OwnService};
 use super::forward::ForwardError;
 use super::tunnel::Reported;
-use super::verify::Unverifiable;
 use super::{Inbound, InboundError, Policy};
 use crate::model::UnixSeconds;
 use crate::model::ssa::Rule;
@@ -47,6 +46,7 @@ use crate::sidecar::http::serve::{ServeError, serve};
 use crate::sidecar::http::{Seen, Version, upgrade};
 use crate::sidecar::report::{Carriage, Refusal};
 use crate::sidecar::resolve::Service;
+use crate::trust::Unverifiable;
 
 /// How long a connection may ask for nothing. Callers give theirs up well before.
 const LONGEST_IDLE: Duration = Duration::from_secs(60);

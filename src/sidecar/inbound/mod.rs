@@ -16,7 +16,6 @@ pub mod forward;
 mod http;
 pub mod relay;
 mod tunnel;
-pub mod verify;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -33,7 +32,6 @@ pub use self::error::InboundError;
 use self::forward::{Forward, ForwardError};
 use self::relay::{Leased, RELAY};
 use self::tunnel::{Accepted, Callee, Reported, good_until, token_dead};
-use self::verify::Verifier;
 use super::directory::Directory;
 use super::http::{HTTP_1, HTTP_2};
 use super::lease::{self, Standing};
@@ -54,6 +52,7 @@ use crate::ops::access_log::Line;
 use crate::ops::clock;
 use crate::ops::drain::{Guard, Watch};
 use crate::ops::metrics::Direction;
+use crate::trust::Verifier;
 use crate::wire::proxy_header::ProxyHeader;
 
 /// The ALPN protocols by which callers may introduce themselves.

@@ -17,7 +17,6 @@ use tokio::time::{timeout, timeout_at};
 
 use super::accept::{AcceptError, Allowance, Arrived, Introduction};
 use super::admit::OwnService;
-use super::verify::{LEEWAY, Verifier};
 use super::{Inbound, InboundError, Passage};
 use crate::model::token::{Admitted, WorkloadId};
 use crate::model::{Name, UnixSeconds};
@@ -29,6 +28,7 @@ use crate::ops::clock;
 use crate::ops::drain::{Guard, Watch};
 use crate::ops::metrics::Direction;
 use crate::sidecar::report::{Carriage, Open};
+use crate::trust::{LEEWAY, Verifier};
 use crate::wire::proxy_header;
 
 /// How long a tunnel waits for its next stream. Callers give theirs up well before.

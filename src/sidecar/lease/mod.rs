@@ -98,11 +98,28 @@ pub struct Handle {
     here: watch::Receiver<Here>,
 }
 
+/// What hands slices over.
+#[derive(Clone, Debug)]
+pub struct Leaver {
+    going: watch::Sender<Going>,
+    here: watch::Receiver<Here>,
+}
+
+impl Leaver {
+    /// Hands all slices over, and gives up `within`; new connections go elsewhere then. Gives whether nothing is left here.
+    pub async fn hand_over(mut self, within: Duration) -> bool {
+        self.going.send_if_modified(|going| {
+            *going == Going::Stays && std::mem::replace(going, Going::HandsOver) == Going::Stays
+        });
+        timeout(within, self.here.wait_for(|here| *here != Here::Something)).await.is_ok()
+    }
+}
+
 impl Handle {
-    /// Hands all slices over, and gives up `within`; new connections go elsewhere then.
-    pub async fn hand_over(&mut self, within: Duration) {
-        self.going.send_replace(Going::HandsOver);
-        let _ = timeout(within, self.here.wait_for(|here| *here != Here::Something)).await;
+    /// What hands its slices over.
+    #[must_use]
+    pub fn leaver(&self) -> Leaver {
+        Leaver { going: self.going.clone(), here: self.here.clone() }
     }
 
     /// Leaves the lease to another run of this pod's sidecar, which takes it by registering.

@@ -2,7 +2,7 @@
 
 use super::draft::Draft;
 use crate::model::Name;
-use crate::model::zone::load::Entry;
+use crate::model::zone::entry::Entry;
 use crate::model::zone::node::Node;
 use crate::model::zone::{ChangeError, Rrset, Zone};
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Delta, DeltaError, soa_serial};
 use crate::model::Name;
-use crate::model::zone::load::Entry;
+use crate::model::zone::entry::Entry;
 use crate::model::zone::node::Node;
 use crate::model::zone::{ChangeError, Zone, rrset, types};
 

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use draft::Draft;
 
-use super::load::Entry;
+use super::entry::Entry;
 use super::node::Node;
 use super::rrset::{self, RrsetError};
 use super::{ChangeError, Zone, serial, types};

@@ -13,9 +13,7 @@ use super::*;
 use crate::model::UnixSeconds;
 use crate::model::token::{Algorithm, Claims};
 use crate::net::tls::{First, ServerTls, first_octets};
-use crate::ops::metrics::Registry;
 use crate::ops::ready::{Readiness, Ready};
-use crate::sidecar::report::Report;
 use crate::wire::jwks::to_jwks;
 use crate::wire::jwt::SigningKey;
 
@@ -57,7 +55,7 @@ fn trusting(jwks: KeySet) -> Trust {
 }
 
 fn verifier() -> Arc<Verifier> {
-    Arc::new(Verifier::new(Vec::new(), Report::new(&Registry::new())))
+    Arc::new(Verifier::new(Vec::new(), |_| {}))
 }
 
 #[test]
@@ -166,7 +164,7 @@ async fn keys_come_from_afar_and_outlive_an_outage_of_their_server() {
 
     let had = ready.task("issuers-keys");
     tokio::select! {
-        () = issuers.look_after(had) => {}
+        () = issuers.look_after(|| had.done()) => {}
         () = async { while ready.check() != Readiness::Ready { tokio::task::yield_now().await; } } => {}
     }
     assert_eq!(verdict(&verifier, &first), Ok(()));

@@ -1,10 +1,11 @@
-//! Second phase: whether the caller is who it says, by its token.
+//! Whether a caller is who it says, by its token.
 //!
 //! A verified signature is remembered by the token's octets, so that a caller's second connection costs a look-up. What
 //! is remembered is never the judgement: time, audience and issuer are judged anew each time. The memory belongs to the
 //! keys: when they change, it is gone with them. Failures are not remembered.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +15,30 @@ use tokio::sync::Notify;
 
 use crate::model::token::{Caller, Claims, Expected, Unacceptable, judge};
 use crate::model::{Name, UnixSeconds};
-use crate::sidecar::report::{Report, Verdict};
+use crate::ops::metrics::labels;
 use crate::wire::jwt::{JwtError, TrustedIssuer, Unverified};
 
 /// The clock skew between pods that is forgiven.
-pub(super) const LEEWAY: Duration = Duration::from_secs(10);
+pub const LEEWAY: Duration = Duration::from_secs(10);
 /// How many tokens a generation of the memory holds; there are two.
 const GENERATION: usize = 2048;
+
+labels! {
+    /// Whether a verdict on a token was known.
+    pub enum Verdict: "how" {
+        /// Its signature had been checked before.
+        Cached = "cached",
+        /// Its signature was checked now.
+        Checked = "checked",
+    }
+}
 
 /// Verifies the tokens of callers.
 pub struct Verifier {
     trusted: ArcSwap<Trusted>,
     /// A token named a key that is not among those known.
     unknown_key: Notify,
-    report: Report,
+    report: Box<dyn Fn(Verdict) + Send + Sync>,
 }
 
 struct Trusted {
@@ -61,11 +72,18 @@ impl Unverifiable {
     }
 }
 
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
 impl Verifier {
-    /// A verifier that trusts these issuers.
+    /// A verifier that trusts these issuers, and reports each token whose signature holds.
     #[must_use]
-    pub fn new(issuers: Vec<TrustedIssuer>, report: Report) -> Self {
-        Self { trusted: ArcSwap::from_pointee(Trusted::new(issuers)), unknown_key: Notify::new(), report }
+    pub fn new(issuers: Vec<TrustedIssuer>, report: impl Fn(Verdict) + Send + Sync + 'static) -> Self {
+        let trusted = ArcSwap::from_pointee(Trusted::new(issuers));
+        Self { trusted, unknown_key: Notify::new(), report: Box::new(report) }
     }
 
     /// Waits for a token that names a key which is not known: its issuer may have a new one. Cancel safe.
@@ -74,7 +92,8 @@ impl Verifier {
     }
 
     /// The claims of the tokens that are remembered: those of callers that came lately.
-    pub(in crate::sidecar) fn known(&self) -> Vec<Arc<Claims>> {
+    #[must_use]
+    pub fn known(&self) -> Vec<Arc<Claims>> {
         let trusted = self.trusted.load();
         let known = trusted.known.lock();
         known.young.values().chain(known.old.values()).cloned().collect()
@@ -95,7 +114,7 @@ impl Verifier {
         let known = trusted.known.lock().find(token);
         let claims = match known {
             Some(claims) => {
-                self.report.verdict(Verdict::Cached);
+                (self.report)(Verdict::Cached);
                 claims
             }
             None => {
@@ -104,7 +123,7 @@ impl Verifier {
                     self.unknown_key.notify_one();
                 }
                 let claims = Arc::new(claims?);
-                self.report.verdict(Verdict::Checked);
+                (self.report)(Verdict::Checked);
                 trusted.known.lock().remember(token, Arc::clone(&claims));
                 claims
             }
@@ -190,7 +209,8 @@ mod tests {
     impl Bed {
         fn new() -> Self {
             let (registry, key) = (Registry::new(), key());
-            let verifier = Verifier::new(trusting(&key), Report::new(&registry));
+            let verdicts = registry.counters("funicular_token_verdicts_total", "Tokens.");
+            let verifier = Verifier::new(trusting(&key), move |how| verdicts.increment(&how));
             Self { registry, verifier, key, service: "orders.shop.peak".parse().unwrap() }
         }
 

@@ -4,19 +4,19 @@
 //! nothing. A set from afar is asked for again every five minutes, and when a token names a key that nobody knows, but
 //! not more than once in ten seconds, or callers could make us ask without end.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::inbound::verify::Verifier;
-use super::material::{self, MaterialError};
-use crate::config::sidecar::Trust;
+use super::verifier::Verifier;
+use crate::config::common::Trust;
 use crate::config::values::{HttpsUrl, KeySet};
 use crate::net::http_client::{Ask, Client, ClientError, Credentials, Server};
-use crate::net::tls::{ClientTls, NoHostName, host_name};
-use crate::ops::ready::Task;
+use crate::net::tls::{ClientTls, NoHostName, TlsFileError, host_name};
 use crate::wire::jwks::{Jwks, JwksError};
 use crate::wire::jwt::{Subjects, TrustedIssuer};
 
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 1 << 20;
 
 /// Keeps a verifier's issuers up to date.
-pub(super) struct Issuers {
+pub struct Issuers {
     verifier: Arc<Verifier>,
     /// SO_MARK of connections to servers of key sets.
     mark: Option<u32>,
@@ -44,11 +44,34 @@ struct Known {
     keys: Option<Jwks>,
 }
 
+/// Why a file does not serve. Names it and the cause, never what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuersError {
+    /// It could not be read.
+    #[error("{}: {cause}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It is no key set.
+    #[error("{}: {cause}", .path.display())]
+    Jwks {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: JwksError,
+    },
+}
+
 /// Why there are no new keys from afar.
 #[derive(Debug, thiserror::Error)]
 enum Unfetched {
     #[error(transparent)]
-    Material(#[from] MaterialError),
+    File(#[from] IssuersError),
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     #[error(transparent)]
     Name(#[from] NoHostName),
     #[error(transparent)]
@@ -65,9 +88,9 @@ impl Issuers {
     ///
     /// # Errors
     /// The first file that does not serve.
-    pub(super) fn new(trust: &[Trust], verifier: Arc<Verifier>, mark: Option<u32>) -> Result<Self, MaterialError> {
+    pub fn new(trust: &[Trust], verifier: Arc<Verifier>, mark: Option<u32>) -> Result<Self, IssuersError> {
         let known = trust.iter().map(|trust| Ok(Known { trust: trust.clone(), keys: from_file(trust)? }));
-        let known = known.collect::<Result<Vec<_>, MaterialError>>()?;
+        let known = known.collect::<Result<Vec<_>, IssuersError>>()?;
         let issuers = Self { verifier, mark, known: Mutex::new(known) };
         issuers.publish();
         Ok(issuers)
@@ -78,7 +101,7 @@ impl Issuers {
     ///
     /// # Errors
     /// The files that do not serve.
-    pub(super) fn read_again(&self, trust: &[Trust]) -> Result<(), Vec<MaterialError>> {
+    pub fn read_again(&self, trust: &[Trust]) -> Result<(), Vec<IssuersError>> {
         let mut errors = Vec::new();
         let before = self.known.lock().clone();
         let kept = |trust: &Trust| before.iter().find(|known| known.trust.issuer == trust.issuer)?.keys.clone();
@@ -95,14 +118,14 @@ impl Issuers {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Asks for the sets from afar, again and again. `had` is done when each was had once.
-    pub(super) async fn look_after(&self, had: Task) {
+    /// Asks for the sets from afar, again and again. `had` is called when each was had once.
+    pub async fn look_after(&self, had: impl FnOnce()) {
         let mut had = Some(had);
         loop {
             let all = self.ask().await;
             let complete = self.known.lock().iter().all(|known| known.keys.is_some());
             if complete && let Some(had) = had.take() {
-                had.done();
+                had();
             }
             let asked = Instant::now();
             let patience = if all { ASK_AGAIN } else { ASK_AGAIN_SOON };
@@ -131,9 +154,9 @@ impl Issuers {
     }
 
     async fn fetch(&self, trust: &Trust, url: &HttpsUrl) -> Result<Jwks, Unfetched> {
-        let authorities = trust.jwks_ca.as_deref().unwrap_or(std::path::Path::new(""));
-        let tls = ClientTls::from_file(authorities).map_err(MaterialError::Tls)?;
-        let bearer = trust.jwks_token.as_deref().map(material::bearer).transpose()?;
+        let authorities = trust.jwks_ca.as_deref().unwrap_or(Path::new(""));
+        let tls = ClientTls::from_file(authorities)?;
+        let bearer = trust.jwks_token.as_deref().map(bearer).transpose()?;
         let server = Server { secure: true, host: host_name(&url.host)?, port: url.port };
         let credentials = Credentials { tls: Some(tls), token: bearer };
         let fields = &[("accept", "application/jwk-set+json, application/json")];
@@ -175,13 +198,22 @@ impl Issuers {
 }
 
 /// The keys of an issuer whose set is in a file; none where it is not.
-fn from_file(trust: &Trust) -> Result<Option<Jwks>, MaterialError> {
+fn from_file(trust: &Trust) -> Result<Option<Jwks>, IssuersError> {
     let KeySet::File(path) = &trust.jwks else { return Ok(None) };
-    let keys = material::key_set(path)?;
+    let keys = Jwks::parse(&read(path)?).map_err(|cause| IssuersError::Jwks { path: path.clone(), cause })?;
     if keys.is_empty() {
         tracing::warn!(issuer = %trust.issuer, file = %path.display(), "no key of a kind that is used here");
     }
     Ok(Some(keys))
+}
+
+/// A bearer token in a file, white space around it aside.
+fn bearer(path: &Path) -> Result<String, IssuersError> {
+    Ok(String::from_utf8_lossy(&read(path)?).trim().to_owned())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, IssuersError> {
+    std::fs::read(path).map_err(|cause| IssuersError::Unreadable { path: path.into(), cause })
 }
 
 #[cfg(test)]
