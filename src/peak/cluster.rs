@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::config::peak::{Cluster as Settings, Peak, Reads as ReadsSetting};
 use crate::model::registry::{Command, Op, Reads, SCHEMA};
 use crate::net::listen;
 use crate::ops::admin::{Query, Reply};
+use crate::ops::files::WatchedFiles;
 use crate::ops::metrics::{Kind, Registry};
 use crate::ops::{clock, entropy};
 
@@ -119,7 +121,10 @@ pub(super) async fn open(
         }
         None => Arc::new(Memory::default()),
     };
-    let security = security(settings)?;
+    let (security, followed) = security(settings)?;
+    if security.is_some() {
+        tokio::spawn(followed);
+    }
     let cluster = Arc::new(Mutex::new(0));
     let links = Links::new(security.clone(), Arc::clone(&cluster));
     let listener = {
@@ -138,7 +143,7 @@ pub(super) async fn open(
         network,
         show: {
             let ledger = Arc::clone(&around.ledger);
-            Box::new(move |effects| ledger.follow(effects))
+            Box::new(move |registry, effects| ledger.follow(registry, effects))
         },
         clock: clock::millis,
         draw: entropy::draw,
@@ -173,9 +178,22 @@ pub(super) async fn open(
     Ok((store, security))
 }
 
-fn security(settings: &Settings) -> Result<Option<Security>, SecurityError> {
-    let Some(tls) = &settings.tls else { return Ok(None) };
-    Security::from_files(&tls.authorities, &tls.certificate, &tls.key, settings.name.clone()).map(Some)
+/// What the nodes prove to each other, and what reads it again when a file has changed, as a mounted Secret does with nobody
+/// there to send a signal.
+fn security(settings: &Settings) -> Result<(Option<Security>, impl Future<Output = ()> + use<>), SecurityError> {
+    let files = settings.tls.as_ref().map(|tls| [&tls.authorities, &tls.certificate, &tls.key].map(Clone::clone));
+    // Looked at before they are read, so that no change falls between.
+    let watched = WatchedFiles::new(files.iter().flatten().cloned());
+    let read = |[authorities, certificate, key]: [PathBuf; 3]| {
+        Security::from_files(&authorities, &certificate, &key, settings.name.clone())
+    };
+    let security = files.map(read).transpose()?;
+    let reread = security.clone();
+    let followed = watched.follow(Arc::default(), move || {
+        reload(reread.as_ref());
+        ControlFlow::Continue(())
+    });
+    Ok((security, followed))
 }
 
 /// Reads the cluster's certificates again.

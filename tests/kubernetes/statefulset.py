@@ -1,5 +1,5 @@
-"""Peak as deploy/ has it: its pods run by the rendered StatefulSet, begin one cluster, and grow from one to three.
-The webhook makes what they prove to each other, from what deploy/ says of it.
+"""Peak as deploy/ has it: its pods run by the rendered StatefulSet, begin one cluster, grow from one to three, and one that
+has lost its disk is replaced. The webhook makes what they prove to each other, from what deploy/ says of it.
 
     statefulset.py FUNICULAR
 
@@ -106,6 +106,13 @@ class StatefulSet(Control):
         self.record(pods[2], "grown.peak")
         until("the new record is everywhere", lambda: all(self.has(pod, "grown.peak") for pod in pods))
         self.claim("it grows to three when the overlay says so, and nothing is lost")
+
+        pods[1].kill()
+        shutil.rmtree(self.node.scratch / "disks/state-funicular-peak-1")
+        pods[1] = self.pod(three, 1)
+        until(lambda: f"the second node again: {[self.status(pod) for pod in pods]}", lambda: self.whole(pods), 120)
+        until("it has everything", lambda: self.has(pods[1], "grown.peak"))
+        self.claim("a pod that comes back without its disk takes the place of the one that had it")
 
         for pod in pods:
             assert pod.stop(), "it ends within its grace period"

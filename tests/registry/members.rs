@@ -43,9 +43,8 @@ fn certificates_are_read_again_while_everything_goes_on() {
     let mut nodes = three(folder.path(), "available");
     // Others, by an authority that nobody has heard of.
     certificates(folder.path());
-    for node in &nodes {
-        node.signal("-HUP");
-    }
+    // One is told; the others see it.
+    nodes[0].signal("-HUP");
     assert_eq!(nodes[0].update("meanwhile"), Some(Rcode::NOERROR));
     // Who is started anew knows only the new ones; without them the others would not talk to it.
     let back = (nodes.iter().position(leads).unwrap() + 1) % 3;
@@ -71,6 +70,37 @@ fn a_dead_node_is_replaced_by_a_new_one() {
     until("the new one votes", &nodes, || nodes.iter().all(|node| voters(node) == 3));
     assert_eq!(nodes[2].answer("kept"), Some((Rcode::NOERROR, 1)));
     assert_ne!(nodes[2].status().unwrap()["node"].to_string(), dead);
+}
+
+#[test]
+fn a_node_that_comes_back_without_its_disk_takes_the_place_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path());
+    let rafts = ports::<3>().map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    let mut nodes: Vec<Node> =
+        (0..3).map(|at| Node::at(folder.path(), at + 1, "available", Place::here(), rafts[at], &rafts)).collect();
+    until("all three vote", &nodes, || nodes.iter().all(|node| voters(node) == 3));
+    until("a write is taken", &nodes, || nodes[0].update("kept") == Some(Rcode::NOERROR));
+    // One disk after another, the leader's among them, until none of the first is left.
+    for at in 0..3 {
+        let numbers = |node: &Node| -> Vec<u64> {
+            let members = node.status().and_then(|status| status["members"].as_array().cloned()).unwrap_or_default();
+            members.iter().filter_map(|member| member["node"].as_u64()).collect()
+        };
+        let lost = nodes[at].status().unwrap()["node"].as_u64().unwrap();
+        nodes[at].kill();
+        std::fs::remove_dir_all(&nodes[at].state).unwrap();
+        nodes[at].start();
+        until("the new one votes in its place", &nodes, || {
+            nodes.iter().all(|node| voters(node) == 3 && numbers(node).len() == 3 && !numbers(node).contains(&lost))
+        });
+        until("it has what was written", &nodes, || nodes[at].answer("kept") == Some((Rcode::NOERROR, 1)));
+        until("it takes writes", &nodes, || nodes[at].update(&format!("after{at}")) == Some(Rcode::NOERROR));
+    }
+    until("nothing is lost", &nodes, || {
+        let has = |node: &Node, host: &str| node.answer(host) == Some((Rcode::NOERROR, 1));
+        nodes.iter().all(|node| ["kept", "after0", "after1", "after2"].iter().all(|host| has(node, host)))
+    });
 }
 
 /// A node that is told nothing but which ports are free here.

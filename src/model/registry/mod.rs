@@ -87,13 +87,8 @@ pub struct Outcome {
 /// A change to what is served.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// The zone has gone on by these steps.
-    Changed {
-        /// The zone as it is after them.
-        zone: Arc<Zone>,
-        /// The steps, in order.
-        deltas: Vec<Arc<Delta>>,
-    },
+    /// A zone has gone on by this step; what it is after all of them is in the registry.
+    Changed(Arc<Delta>),
     /// The zone is new, or its questions are answered by another rule.
     Held(Held),
     /// The zone is no more.
@@ -150,7 +145,8 @@ impl Registry {
         &self.leases
     }
 
-    /// Applies a command that was agreed on at `at`; an earlier time than the registry's own counts as that.
+    /// Applies a command that was agreed on at `at`; an earlier time than the registry's own counts as that. Zones that
+    /// nobody else has are changed in place: commands that are shown together cost little more than their records.
     pub fn apply(&mut self, at: UnixMillis, command: &Command) -> Outcome {
         self.now = self.now.max(at);
         self.schema = self.schema.max(command.schema());

@@ -3,7 +3,7 @@
 //! Bounded in number, by a constant that all nodes share: what one node has forgotten, all have. Not bounded in time: a
 //! clock that jumps ahead would have requests forgotten whose answers are still under way, and then done twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use super::{Reply, RequestId};
 use crate::model::UnixMillis;
@@ -14,30 +14,35 @@ const REQUESTS: usize = 1 << 17;
 /// The requests of the last while and their replies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent {
-    replies: BTreeMap<RequestId, Reply>,
     /// The oldest first.
-    order: VecDeque<(UnixMillis, RequestId)>,
+    kept: VecDeque<(UnixMillis, RequestId, Reply)>,
+    /// How many were before the oldest.
+    forgotten: u64,
+    /// The how manieth each is. Only ever asked for one of them: the order of such a map is nobody's.
+    numbers: HashMap<RequestId, u64>,
 }
 
 impl Recent {
     pub(super) fn reply(&self, request: RequestId) -> Option<&Reply> {
-        self.replies.get(&request)
+        let at = self.numbers.get(&request)?.checked_sub(self.forgotten)?;
+        self.kept.get(at as usize).map(|(_, _, reply)| reply)
     }
 
     /// Adds a request that is not remembered, and forgets the oldest when there are too many.
     pub(super) fn remember(&mut self, now: UnixMillis, request: RequestId, reply: Reply) {
-        self.replies.insert(request, reply);
-        self.order.push_back((now, request));
-        if self.order.len() > REQUESTS
-            && let Some((_, oldest)) = self.order.pop_front()
+        self.numbers.insert(request, self.forgotten + self.kept.len() as u64);
+        self.kept.push_back((now, request, reply));
+        if self.kept.len() > REQUESTS
+            && let Some((_, oldest, _)) = self.kept.pop_front()
         {
-            self.replies.remove(&oldest);
+            self.forgotten += 1;
+            self.numbers.remove(&oldest);
         }
     }
 
     /// All of them, the oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (UnixMillis, RequestId, &Reply)> {
-        self.order.iter().filter_map(|(at, request)| Some((*at, *request, self.replies.get(request)?)))
+        self.kept.iter().map(|(at, request, reply)| (*at, *request, reply))
     }
 }
 
@@ -65,7 +70,7 @@ mod tests {
         for request in 0..=REQUESTS as u128 {
             remember(&mut recent, 0, request);
         }
-        assert_eq!((recent.order.len(), recent.replies.len()), (REQUESTS, REQUESTS));
+        assert_eq!((recent.kept.len(), recent.numbers.len()), (REQUESTS, REQUESTS));
         assert!(recent.reply(RequestId(0)).is_none() && recent.reply(RequestId(1)).is_some());
     }
 }

@@ -5,38 +5,35 @@ use std::sync::Arc;
 
 use super::{Applied, Effect, Held, Reads, Refused, Registry, Reply, Step, ZoneUpdate};
 use crate::model::Name;
-use crate::model::zone::{Change, Delta, Entry, Fault, Update, UpdateError, Zone, serial};
+use crate::model::zone::{Change, Entry, Fault, Update, UpdateError, Zone, serial};
 
 impl Registry {
     /// Makes all of the updates, or none.
     pub(super) fn update(&mut self, updates: &[ZoneUpdate], effects: &mut Vec<Effect>) -> Reply {
-        // Zones on the way to their next version; few in one command.
-        let mut drafts: Vec<(Arc<Zone>, Vec<Arc<Delta>>)> = Vec::with_capacity(1);
-        let mut steps = Vec::with_capacity(updates.len());
-        for (index, ZoneUpdate { zone: apex, update }) in updates.iter().enumerate() {
-            let at = match drafts.iter().position(|(zone, _)| zone.apex() == apex) {
-                Some(at) => at,
-                None => {
-                    let held = self.zone(apex).ok_or_else(|| Refused::NoZone(apex.clone()))?;
-                    drafts.push((Arc::clone(&held.zone), Vec::new()));
-                    drafts.len() - 1
-                }
-            };
-            let (zone, deltas) = &mut drafts[at];
-            let refused = |cause: UpdateError| Refused::Update { index: index as u32, zone: apex.clone(), cause };
-            let updated = zone.update(&in_lower_case(update)).map_err(refused)?;
-            let changed = updated.delta.is_some();
-            if let Some(delta) = updated.delta {
-                *zone = Arc::new(updated.zone);
-                deltas.push(Arc::new(delta));
-            }
-            steps.push(Step { serial: zone.serial(), changed });
+        // A single one that is refused has changed nothing; of several, those before it have.
+        let zone = |update: &ZoneUpdate| self.zone(&update.zone).map(|held| Arc::clone(&held.zone));
+        let before: Vec<Arc<Zone>> =
+            if updates.len() > 1 { updates.iter().filter_map(zone).collect() } else { Vec::new() };
+        let had = effects.len();
+        let steps = updates.iter().enumerate().map(|(index, update)| self.make(index as u32, update, effects));
+        let made = steps.collect::<Result<_, _>>();
+        if made.is_err() {
+            effects.truncate(had);
+            before.into_iter().for_each(|zone| self.put(zone));
         }
-        for (zone, deltas) in drafts.into_iter().filter(|(_, deltas)| !deltas.is_empty()) {
-            self.put(Arc::clone(&zone));
-            effects.push(Effect::Changed { zone, deltas });
-        }
-        Ok(Applied::Zones(steps))
+        Ok(Applied::Zones(made?))
+    }
+
+    /// Makes one update.
+    fn make(&mut self, index: u32, update: &ZoneUpdate, effects: &mut Vec<Effect>) -> Result<Step, Refused> {
+        let ZoneUpdate { zone: apex, update } = update;
+        let held = self.zones.get_mut(apex.to_lowercase().wire()).ok_or_else(|| Refused::NoZone(apex.clone()))?;
+        let zone = Arc::make_mut(&mut held.zone);
+        let refused = |cause: UpdateError| Refused::Update { index, zone: apex.clone(), cause };
+        let delta = zone.make(&in_lower_case(update)).map_err(refused)?;
+        let step = Step { serial: zone.serial(), changed: delta.is_some() };
+        effects.extend(delta.map(Arc::new).map(Effect::Changed));
+        Ok(step)
     }
 
     /// Shows a zone that is held with other contents.
@@ -73,8 +70,8 @@ impl Registry {
         }
         let zone = Arc::new(old.apply(&delta).map_err(|_| faulty())?);
         let step = Step { serial: zone.serial(), changed: true };
-        self.put(Arc::clone(&zone));
-        effects.push(Effect::Changed { zone, deltas: vec![Arc::new(delta)] });
+        self.put(zone);
+        effects.push(Effect::Changed(Arc::new(delta)));
         Ok(Applied::Zones(vec![step]))
     }
 

@@ -173,6 +173,16 @@ impl Zone {
         self.negative = soa.map(|soa| soa.with_ttl(soa.ttl().min(soa.soa_minimum().unwrap_or(0))));
     }
 
+    /// Gives the SOA record this serial, which is all that most updates change of it.
+    pub(super) fn set_serial(&mut self, serial: u32) {
+        if let Some(apex) = self.nodes.get_mut(self.apex_hash, self.apex.wire()) {
+            Node::set_serial(apex, serial);
+        }
+        if let Some(negative) = &mut self.negative {
+            Rrset::set_soa_serial(negative, serial);
+        }
+    }
+
     /// Removes the node if it holds nothing and has nothing below, and then its ancestors likewise.
     fn prune(&mut self, key: &Key) {
         let mut labels = key.labels();

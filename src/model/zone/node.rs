@@ -13,7 +13,7 @@ use crate::model::Name;
 
 /// A name of a zone. Without RRsets it is an empty non-terminal (RFC 8020).
 ///
-/// Nodes do not change but for the number of names below them: another one takes the place.
+/// Nodes do not change but for the number of names below them and the zone's serial: another one takes the place.
 pub struct Node<B: ?Sized = [u8]> {
     hash: u64,
     /// The sets after the first, at most one a type, sorted by type.
@@ -148,13 +148,26 @@ impl Node {
 
     /// Makes the number of names right below the node another.
     pub(super) fn set_children(node: &mut Arc<Self>, children: u32) {
-        match Arc::get_mut(node) {
-            Some(own) => own.children = children,
-            None => {
-                let (head, others) = (node.first.head().clone(), node.others.as_deref().cloned().unwrap_or_default());
-                *node = Self::placed(node.hash, children, node.wire(), head, node.first.block(), others);
-            }
+        if let Some(own) = Self::own(node) {
+            own.children = children;
         }
+    }
+
+    /// Gives the SOA record, where there is one, this serial.
+    pub(super) fn set_serial(node: &mut Arc<Self>, serial: u32) {
+        let Some(own) = Self::own(node) else { return };
+        own.first.write_soa_serial(serial);
+        let others = own.others.iter_mut().flat_map(|others| &mut others.0);
+        others.filter(|set| set.rtype() == types::SOA).for_each(|set| Rrset::set_soa_serial(set, serial));
+    }
+
+    /// The node, or where others share it a copy in its place, to change what does not change its length.
+    fn own(node: &mut Arc<Self>) -> Option<&mut Self> {
+        if Arc::get_mut(node).is_none() {
+            let (head, others) = (node.first.head().clone(), node.others.as_deref().cloned().unwrap_or_default());
+            *node = Self::placed(node.hash, node.children, node.wire(), head, node.first.block(), others);
+        }
+        Arc::get_mut(node)
     }
 }
 

@@ -391,6 +391,26 @@ impl Rrset {
         block[block.len().checked_sub(from_end)?..].first_chunk().map(|octets| u32::from_be_bytes(*octets))
     }
 
+    /// Gives an SOA record this serial; where others share it, to a copy in its place.
+    pub(super) fn set_soa_serial(set: &mut Arc<Self>, serial: u32) {
+        if Arc::get_mut(set).is_none() {
+            *set = set.alone();
+        }
+        if let Some(own) = Arc::get_mut(set) {
+            own.write_soa_serial(serial);
+        }
+    }
+
+    /// Gives an SOA record this serial.
+    pub(super) fn write_soa_serial(&mut self, serial: u32) {
+        let end = usize::from(self.head.octets);
+        if self.head.rtype == types::SOA
+            && let Some(field) = end.checked_sub(20).and_then(|at| self.room.get_mut(at..at + 4))
+        {
+            field.copy_from_slice(&serial.to_be_bytes());
+        }
+    }
+
     /// The same records with another TTL, in seconds.
     #[must_use]
     pub(super) fn with_ttl(&self, ttl: u32) -> Arc<Self> {

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 pub(super) use file::KeepError;
 
 use super::dns::Served;
-use crate::model::registry::Effect;
+use crate::model::registry::{Effect, Registry};
 use crate::model::zone::{Delta, DeltaError, Journal, Update, UpdateError, Updated, Zone, Zones, serial};
 use crate::model::{Name, UnixSeconds};
 use crate::wire::dns::state;
@@ -265,42 +265,40 @@ impl Ledger {
         }
     }
 
-    /// Shows what the registry has become. Its zones are kept there, and nowhere else.
-    pub(super) fn follow(&self, effects: Vec<Effect>) {
+    /// Shows what these effects have made of the registry. Its zones are kept there, and nowhere else.
+    pub(super) fn follow(&self, registry: &Registry, effects: Vec<Effect>) {
         let mut journals = self.journals.lock();
-        let (mut changed, mut gone) = (BTreeMap::new(), Vec::new());
+        // Few in a row of effects.
+        let mut touched: Vec<Name> = Vec::new();
         for effect in effects {
             let apex = match &effect {
-                Effect::Changed { zone, .. } => zone.apex().clone(),
-                Effect::Held(held) => held.zone().apex().clone(),
-                Effect::Gone(apex) => apex.clone(),
+                Effect::Changed(delta) => delta.apex(),
+                Effect::Held(held) => held.zone().apex(),
+                Effect::Gone(apex) => apex,
             };
-            if self.own.contains(&apex) {
+            if self.own.contains(apex) {
                 tracing::warn!(zone = %apex, "the registry's zone is not shown: this node has one of that name itself");
                 continue;
             }
-            let journal = journals.entry(apex.clone()).or_insert_with(|| Journal::new(JOURNAL));
-            let key = apex.to_lowercase().to_string();
+            if !touched.contains(apex) {
+                touched.push(apex.clone());
+                journals.entry(apex.clone()).or_insert_with(|| Journal::new(JOURNAL));
+            }
+            let Some(journal) = journals.get_mut(apex) else { continue };
             match effect {
-                Effect::Changed { zone, deltas } => {
-                    deltas.into_iter().for_each(|delta| journal.push(delta));
-                    changed.insert(key, zone);
-                }
+                Effect::Changed(delta) => journal.push(delta),
                 Effect::Held(held) => {
                     // Of a zone that came as a whole nobody knows how it differs from what was there.
-                    if self.zone(&apex).is_none_or(|shown| shown.serial() != held.zone().serial()) {
+                    if self.zone(held.zone().apex()).is_none_or(|shown| shown.serial() != held.zone().serial()) {
                         journal.clear();
                     }
-                    changed.insert(key, Arc::clone(held.zone()));
                 }
-                Effect::Gone(_) => {
-                    journals.remove(&apex);
-                    changed.remove(&key);
-                    gone.push(apex);
-                }
+                Effect::Gone(_) => journal.clear(),
             }
         }
-        self.show_and_hide(changed.into_values(), &gone);
+        let (held, gone): (Vec<Name>, Vec<Name>) = touched.into_iter().partition(|apex| registry.zone(apex).is_some());
+        gone.iter().for_each(|apex| drop(journals.remove(apex)));
+        self.show_and_hide(held.iter().filter_map(|apex| Some(Arc::clone(registry.zone(apex)?.zone()))), &gone);
     }
 
     /// Whether the registry holds the zone, as far as this node knows.

@@ -1,9 +1,9 @@
-//! Many commands, one entry: what waits while an entry is on its way to the disks shares the next one.
+//! Many commands, one entry: what waits while an entry is on its way to the disks shares the next one. One at a time, so that
+//! as many as wait share what an entry costs three nodes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::message::No;
 use super::types::{Batch, LogId, Raft};
@@ -14,8 +14,6 @@ use crate::model::registry::Reply;
 const TOGETHER: usize = 4096;
 /// Octets in one entry, about.
 const OCTETS: usize = 1 << 20;
-/// Entries on their way at once: while the leader's disk has one, the others' disks have the one before.
-const ON_THE_WAY: usize = 2;
 /// Commands that may wait; one more waits to wait.
 const WAITING: usize = 1 << 16;
 
@@ -50,10 +48,8 @@ impl Batcher {
 }
 
 async fn make(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, clock: fn() -> UnixMillis) {
-    let ways = Arc::new(Semaphore::new(ON_THE_WAY));
-    loop {
-        let Ok(way) = Arc::clone(&ways).acquire_owned().await else { return };
-        let Some(first) = waiting.recv().await else { return };
+    let mut metrics = raft.metrics();
+    while let Some(first) = waiting.recv().await {
         let mut octets = first.0.len();
         let mut together = vec![first];
         while together.len() < TOGETHER
@@ -64,23 +60,30 @@ async fn make(raft: Raft, mut waiting: mpsc::Receiver<Waiting>, clock: fn() -> U
             together.push(next);
         }
         let batch = Batch::new(clock(), together.iter().map(|(command, _)| &**command));
-        let answer = raft.client_write_ff(batch).await;
-        tokio::spawn(async move {
-            let replies = match answer {
-                Ok(answer) => answer.await.map_err(|_| No::NotLeader),
-                Err(_) => Err(No::Failed),
-            };
-            drop(way);
-            match replies {
-                Ok(Ok(response)) => {
-                    for ((_, done), reply) in together.into_iter().zip(response.data) {
-                        // Who has gone meanwhile will ask again.
-                        drop(done.send(Ok((reply, response.log_id))));
-                    }
+        let (leader, term) = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.current_leader, metrics.current_term)
+        };
+        let replies = match raft.client_write_ff(batch).await {
+            Err(_) => Err(No::Failed),
+            // What a deposed leader had begun may never be answered.
+            Ok(answer) => tokio::select! {
+                biased;
+                answer = answer => match answer {
+                    Ok(Ok(response)) => Ok(response),
+                    Ok(Err(_)) | Err(_) => Err(No::NotLeader),
+                },
+                _ = metrics.wait_for(|now| (now.current_leader, now.current_term) != (leader, term)) => Err(No::NotLeader),
+            },
+        };
+        match replies {
+            Ok(response) => {
+                for ((_, done), reply) in together.into_iter().zip(response.data) {
+                    // Who has gone meanwhile will ask again.
+                    drop(done.send(Ok((reply, response.log_id))));
                 }
-                Ok(Err(_)) => together.into_iter().for_each(|(_, done)| drop(done.send(Err(No::NotLeader)))),
-                Err(no) => together.into_iter().for_each(|(_, done)| drop(done.send(Err(no)))),
             }
-        });
+            Err(no) => together.into_iter().for_each(|(_, done)| drop(done.send(Err(no)))),
+        }
     }
 }

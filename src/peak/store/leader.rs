@@ -87,15 +87,32 @@ impl Store {
     ///
     /// # Errors
     /// [`ProposeError`]; what was asked for may have happened all the same.
-    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+    pub async fn propose(&self, mut command: Command) -> Result<Reply, ProposeError> {
+        command.request.get_or_insert_with(|| RequestId((self.0.draw)()));
+        let octets = command.encode().into_boxed_slice();
+        if let Some(reply) = self.lead(&octets).await {
+            return Ok(reply);
+        }
         let store = self.clone();
-        self.there(async move { store.propose_here(command).await }, ProposeError::Failed).await
+        self.there(async move { store.propose_there(octets).await }, ProposeError::Failed).await
     }
 
-    async fn propose_here(&self, mut command: Command) -> Result<Reply, ProposeError> {
-        command.request.get_or_insert_with(|| RequestId((self.0.draw)()));
+    /// Where this node leads, its batcher is all that a command has to reach, from whichever thread. None when it does
+    /// not lead, or not to the end.
+    async fn lead(&self, octets: &[u8]) -> Option<Reply> {
+        let node = &self.0.node;
+        if node.leader() != Some(node.id()) {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            told = node.answer(Ask::Propose(octets.into())) => if let Tell::Proposed(reply, _) = told { Some(reply) } else { None },
+            () = another_leader(self, Some(node.id())) => None,
+        }
+    }
+
+    async fn propose_there(&self, octets: Box<[u8]>) -> Result<Reply, ProposeError> {
         self.begin().await?;
-        let octets = command.encode().into_boxed_slice();
         let told = self.at_leader(|| Ask::Propose(octets.clone())).await?;
         if let Tell::No(No::Schema { needs, knows }) = told {
             return Err(ProposeError::Schema { needs, knows });
@@ -192,7 +209,7 @@ async fn another_leader(store: &Store, leader: Option<NodeId>) {
         // All wake in the order in which they came, so that a simulated life is the same each time.
         let mut changed = pin!(store.0.led.notified());
         changed.as_mut().enable();
-        if node.metrics().current_leader.is_some_and(|now| Some(now) != leader) {
+        if node.leader().is_some_and(|now| Some(now) != leader) {
             return;
         }
         changed.await;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, StorageIOError};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 
 use super::disk::Disk;
 use super::log::ROOM;
@@ -16,8 +18,8 @@ use super::types::{Batch, Entry, LogId, Snapshot, SnapshotMeta, StorageError, St
 use crate::model::registry::{Effect, Registry, Reply, SchemaError};
 use crate::model::zone::Seed;
 
-/// Told of every change, in order, before its sender is.
-pub type Show = Box<dyn Fn(Vec<Effect>) + Send + Sync>;
+/// Told of every change, in order, before its sender is, with the registry that all of them have made.
+pub type Show = Box<dyn Fn(&Registry, Vec<Effect>) + Send + Sync>;
 
 /// The state machine. Clones share everything.
 #[derive(Clone)]
@@ -32,10 +34,20 @@ struct Shared {
     registry: RwLock<Registry>,
     applied: Mutex<Applied>,
     snapshot: Mutex<Option<SnapshotMeta>>,
+    kept: watch::Sender<Kept>,
     /// Octets of the current snapshot's file.
     octets: AtomicU64,
     reached: Reached,
     show: Show,
+}
+
+/// What the disk has as a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// Up to which entry.
+    pub(super) last: Option<LogId>,
+    /// One could not be kept, and no other will be.
+    pub(super) failed: bool,
 }
 
 /// Up to where the log is applied.
@@ -64,6 +76,7 @@ impl Machine {
             registry: RwLock::new(Registry::new(seed)),
             applied: Mutex::default(),
             snapshot: Mutex::default(),
+            kept: watch::Sender::default(),
             octets: AtomicU64::new(0),
             reached: Reached::default(),
             show,
@@ -80,17 +93,20 @@ impl Machine {
     /// Goes on from a snapshot's registry.
     fn take(&self, meta: SnapshotMeta, registry: Registry) {
         let mut effects: Vec<Effect> = Vec::new();
-        {
+        let registry = {
             let mut held = self.0.registry.write();
             let gone = held.zones().map(|zone| zone.zone().apex()).filter(|apex| registry.zone(apex).is_none());
             effects.extend(gone.cloned().map(Effect::Gone));
             effects.extend(registry.zones().cloned().map(Effect::Held));
             *held = registry;
             *self.0.applied.lock() = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
-        }
+            RwLockWriteGuard::downgrade(held)
+        };
         let last = meta.last_log_id;
         *self.0.snapshot.lock() = Some(meta);
-        (self.0.show)(effects);
+        self.0.kept.send_modify(|kept| kept.last = last);
+        (self.0.show)(&registry, effects);
+        drop(registry);
         self.0.reached.advance(last);
     }
 
@@ -107,6 +123,11 @@ impl Machine {
     /// Ends once this entry is applied.
     pub(super) async fn reached(&self, entry: Option<LogId>) {
         self.0.reached.at(entry).await;
+    }
+
+    /// What the disk has as a snapshot, now and whenever it changes.
+    pub(super) fn kept(&self) -> watch::Receiver<Kept> {
+        self.0.kept.subscribe()
     }
 
     /// Octets of the current snapshot's file.
@@ -159,7 +180,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I::IntoIter: OptionalSend,
     {
         let (mut effects, mut all) = (Vec::new(), Vec::new());
-        let last = {
+        let (last, registry) = {
             let mut registry = self.0.registry.write();
             let mut applied = self.0.applied.lock();
             for entry in entries {
@@ -179,11 +200,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 });
                 applied.last = Some(entry.log_id);
             }
-            applied.last
+            (applied.last, RwLockWriteGuard::downgrade(registry))
         };
         if !effects.is_empty() {
-            (self.0.show)(effects);
+            (self.0.show)(&registry, effects);
         }
+        drop(registry);
         self.0.reached.advance(last);
         Ok(all)
     }
@@ -217,7 +239,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             shared.octets.store(file.file.len().unwrap_or(0), Ordering::Relaxed);
             Ok(registry)
         };
-        let registry = once_there_is_room(installed).await.map_err(|error| unread(&error))?;
+        let registry = once_there_is_room(installed).await.map_err(|error| {
+            self.0.kept.send_modify(|kept| kept.failed = true);
+            unread(&error)
+        })?;
         self.take(meta.clone(), registry);
         Ok(())
     }
@@ -243,6 +268,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
             if current.as_ref().is_none_or(|current| current.last_log_id <= written.meta.last_log_id) {
                 shared.disk.rename(snapshot::MADE, snapshot::CURRENT).map_err(failed)?;
                 *current = Some(written.meta.clone());
+                shared.kept.send_modify(|kept| kept.last = written.meta.last_log_id);
                 shared.octets.store(octets, Ordering::Relaxed);
             }
             snapshot::open(&*shared.disk, snapshot::CURRENT, true)
@@ -260,7 +286,13 @@ async fn once_there_is_room<T: Send + 'static>(
     job: impl Fn() -> Result<T, SnapshotFault> + Clone + Send + 'static,
 ) -> Result<T, SnapshotFault> {
     loop {
-        match tokio::task::spawn_blocking(job.clone()).await {
+        // Where there is one thread, as in a simulated life, that does it, so that it is the same each time.
+        let done = if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            Ok(job())
+        } else {
+            tokio::task::spawn_blocking(job.clone()).await
+        };
+        match done {
             Ok(Err(SnapshotFault::Disk { place, cause })) if cause.kind() == ErrorKind::StorageFull => {
                 tracing::error!(file = %place.display(), "the disk is full: the registry's snapshot waits for room");
                 tokio::time::sleep(ROOM).await;

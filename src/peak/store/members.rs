@@ -86,26 +86,25 @@ impl Store {
     pub async fn settle(&self) {
         let node = &self.0.node;
         loop {
-            let known = {
+            let (known, votes) = {
                 let metrics = node.metrics();
                 let membership = metrics.membership_config.membership();
                 let votes = membership.voter_ids().any(|voter| voter == node.id());
-                membership.get_node(&node.id()).filter(|_| votes).cloned()
+                (membership.get_node(&node.id()).cloned(), votes)
             };
-            match known {
-                Some(known) if known == *node.me() => return,
-                Some(_) => {
+            let has_peers = !self.0.peers.is_empty();
+            let settled = match known {
+                Some(known) if votes && known == *node.me() => true,
+                Some(_) if votes || !has_peers => {
                     let ask = || Ask::Join { node: node.id(), peer: node.me().clone() };
-                    if matches!(self.at_leader(ask).await, Ok(Tell::Joined(_))) {
-                        return;
-                    }
+                    matches!(self.at_leader(ask).await, Ok(Tell::Joined(_)))
                 }
-                None if self.0.peers.is_empty() => return,
-                None => {
-                    if self.find_place().await {
-                        return;
-                    }
-                }
+                Some(_) | None if has_peers => self.find_place().await,
+                // One that belongs to a cluster and does not know yet who else does is told by its log.
+                Some(_) | None => !self.has_begun(),
+            };
+            if settled {
+                return;
             }
             tokio::select! {
                 biased;

@@ -99,6 +99,8 @@ pub enum Tell {
     Status(Box<NodeStatus>),
     /// To any: why not.
     No(No),
+    /// To [`Ask::WouldVote`]: the node is the leader, and there is nothing to vote about.
+    Leads,
 }
 
 /// Why a node does not do what it was asked.
@@ -133,6 +135,12 @@ pub enum No {
     /// The node's program does not know the question.
     #[error("the node's program does not know what it was asked: renew it")]
     Unknown,
+    /// A member is at the address that a newcomer gives.
+    #[error("a member answers at that address: give the new node one of its own")]
+    Taken,
+    /// Nobody can be asked at the address that a newcomer gives.
+    #[error("the leader reaches nobody at that address")]
+    Unreached,
 }
 
 impl No {
@@ -148,6 +156,8 @@ impl No {
             Self::Schema { .. } => "schema-not-everywhere",
             Self::NotMe => "another-node",
             Self::Unknown => "message-unknown",
+            Self::Taken => "address-taken",
+            Self::Unreached => "address-unreached",
         }
     }
 }

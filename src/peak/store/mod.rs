@@ -124,7 +124,7 @@ impl Store {
             seed,
             address: String::new(),
             network: Arc::new(Nowhere),
-            show: Box::new(|_| {}),
+            show: Box::new(|_, _| {}),
             clock: clock::millis,
             draw: entropy::draw,
             cluster: Arc::default(),
@@ -154,6 +154,7 @@ impl Store {
         let log = Log::open(Arc::clone(&disk))?;
         log.resign(identity.node);
         let machine = Machine::open(Arc::clone(&disk), (seed, schema), Arc::clone(&cluster), show)?;
+        log.purge_only(machine.kept());
         let lease = Arc::new(Lease::new(identity.node));
         let lines = Lines { network: Arc::clone(&network), lease: Arc::clone(&lease) };
         let raft = Raft::new(identity.node, Arc::new(opening::settings()), lines, log.clone(), machine.clone()).await;

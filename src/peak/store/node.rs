@@ -17,7 +17,7 @@ use super::lease::Lease;
 use super::log::Log;
 use super::machine::Machine;
 use super::message::{Ask, Lane, Network, No, Tell, Unreached};
-use super::pulse::Watch;
+use super::pulse::{STUCK, Watch};
 use super::snapshot::SnapshotFile;
 use super::status::{Member, NodeStatus, Part};
 use super::types::{
@@ -31,6 +31,8 @@ const WRITE: Duration = Duration::from_secs(3);
 const STOP: Duration = Duration::from_secs(2);
 /// Within which time those who ask until when this node leads ask again.
 pub(in crate::peak) const LOOKED_AGAIN: Duration = Duration::from_millis(25);
+/// How long after its lease a leader says to who would vote that it leads. A busy machine has others wait for longer.
+const FOLLOWED: Duration = Duration::from_millis(500);
 /// How long a new member may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(600);
 
@@ -116,6 +118,11 @@ impl Node {
         self.metrics.borrow().clone()
     }
 
+    /// Who leads, as far as this node knows.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.metrics.borrow().current_leader
+    }
+
     pub(super) fn watch_metrics(&self) -> watch::Receiver<RaftMetrics<NodeId, Peer>> {
         self.metrics.clone()
     }
@@ -171,6 +178,18 @@ impl Node {
         tokio::time::timeout(within, self.network.ask(address, lane, ask, within)).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Asks this member, and nobody else who may be at its address.
+    pub(super) async fn ask_member(
+        &self,
+        member: NodeId,
+        address: &str,
+        lane: Lane,
+        ask: Ask,
+        within: Duration,
+    ) -> Result<Tell, Unreached> {
+        self.ask(address, lane, Ask::To { node: member, ask: Box::new(ask) }, within).await
+    }
+
     /// Asks all others for their votes. False when it may not, or cannot.
     pub(super) async fn stand(&self) -> bool {
         let (vote, alone) = {
@@ -223,6 +242,7 @@ impl Node {
                 self.lease.forget(vote);
                 Tell::Heard
             }
+            Ask::WouldVote { .. } if self.is_followed() => Tell::Leads,
             Ask::WouldVote { last } => Tell::WouldVote(self.lease.may_vote() && last >= self.last()),
             Ask::Propose(command) => self.lead(command).await,
             Ask::ReadIndex => match self.read_index_here().await {
@@ -233,6 +253,25 @@ impl Node {
             Ask::Leave(node) => self.leave(node).await,
             Ask::Status => Tell::Status(Box::new(self.status())),
         }
+    }
+
+    /// Whether this node leads, and means to go on.
+    pub(super) fn is_leading(&self) -> bool {
+        self.metrics.borrow().state == ServerState::Leader
+            && self.lease.is_active(STUCK)
+            && !self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether this node leads and was followed a moment ago: one that others hear and that hears nobody must not keep them
+    /// from choosing another.
+    fn is_followed(&self) -> bool {
+        let (vote, voters) = {
+            let metrics = self.metrics.borrow();
+            let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+            (metrics.vote, voters)
+        };
+        let until = self.lease.leads_until(vote, &voters);
+        self.is_leading() && until.is_some_and(|until| until + FOLLOWED > Instant::now())
     }
 
     /// Takes entries, and answers once the disk has them.
@@ -252,7 +291,7 @@ impl Node {
     }
 
     async fn lead(&self, command: Box<[u8]>) -> Tell {
-        if self.stopping.load(Ordering::Relaxed) || self.metrics.borrow().current_leader != Some(self.id) {
+        if self.stopping.load(Ordering::Relaxed) || self.leader() != Some(self.id) {
             return Tell::No(No::NotLeader);
         }
         let (needs, knows) = (Command::schema_of(&command).unwrap_or(FIRST_SCHEMA), self.all_know());
@@ -340,46 +379,94 @@ impl Node {
         }
     }
 
-    /// Takes a node in: it is given the log first, and votes once it has it.
+    /// Takes a node in: it is given the log first, and votes once it has it. Where a member was at its address that is there no
+    /// more, it takes that member's place, in one step.
     async fn join(&self, node: NodeId, peer: Peer) -> Tell {
-        if self.metrics.borrow().current_leader != Some(self.id) {
-            return Tell::No(No::NotLeader);
-        }
         let (needs, knows) = (self.read(Registry::schema), peer.schema);
         if needs > knows {
             return Tell::No(No::Schema { needs, knows });
         }
         let taken = async {
-            let known = self.metrics().membership_config.membership().get_node(&node).cloned();
-            if known.as_ref().is_some_and(|known| *known != peer) {
-                // The same node at another address, or with another program: it still has what it has agreed to.
-                let moved = ChangeMembers::SetNodes([(node, peer.clone())].into());
-                self.raft.change_membership(moved, true).await?;
-            } else if known.is_none() {
-                self.raft.add_learner(node, peer.clone(), true).await?;
-            }
-            self.raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([node])), true).await
+            let gone = self.gone_from(node, &peer.address).await?;
+            self.take_in(node, &peer, &gone).await.map_err(|error| unchanged(&error))?;
+            gone.into_iter().for_each(|gone| tracing::warn!(gone, node, address = %peer, "a node has another's place"));
+            // Agreed on; who asks next shall find that the leader acts by it.
+            let mut metrics = self.watch_metrics();
+            let acts = metrics.wait_for(|now| now.membership_config.membership().get_node(&node) == Some(&peer));
+            drop(tokio::time::timeout(WRITE, acts).await);
+            Ok(())
         };
-        match tokio::time::timeout(CATCH_UP, taken).await {
-            Ok(Ok(_)) => {
-                // Agreed on; who asks next shall find that the leader acts by it.
-                let mut metrics = self.watch_metrics();
-                let acts =
-                    metrics.wait_for(|metrics| metrics.membership_config.membership().get_node(&node) == Some(&peer));
-                drop(tokio::time::timeout(WRITE, acts).await);
+        match self.as_leader(tokio::time::timeout(CATCH_UP, taken)).await {
+            Some(Ok(Ok(()))) => {
                 tracing::info!(node, address = %peer, "a node has joined");
                 Tell::Joined(self.cluster())
             }
-            Ok(Err(error)) => Tell::No(unchanged(&error)),
-            Err(_) => Tell::No(No::Changing),
+            Some(Ok(Err(no))) => Tell::No(no),
+            Some(Err(_)) => Tell::No(No::Changing),
+            None => Tell::No(No::NotLeader),
+        }
+    }
+
+    /// The members whose address `newcomer` has, all of which are there no more: whoever answers there says so. One that has
+    /// lost its disk has another number, and the number it had is never used again.
+    async fn gone_from(&self, newcomer: NodeId, address: &str) -> Result<BTreeSet<NodeId>, No> {
+        if newcomer != self.id && address == self.me.address {
+            return Err(No::Taken);
+        }
+        let mut gone = BTreeSet::new();
+        for (member, _) in self.others().into_iter().filter(|(other, at)| *other != newcomer && at == address) {
+            match self.ask_member(member, address, Lane::Forward, Ask::Status, WRITE).await {
+                Ok(Tell::No(No::NotMe)) => gone.insert(member),
+                Ok(_) => return Err(No::Taken),
+                Err(_) => return Err(No::Unreached),
+            };
+        }
+        Ok(gone)
+    }
+
+    async fn take_in(
+        &self,
+        node: NodeId,
+        peer: &Peer,
+        gone: &BTreeSet<NodeId>,
+    ) -> Result<(), RaftError<NodeId, ClientWriteError<NodeId, Peer>>> {
+        let known = self.metrics().membership_config.membership().get_node(&node).cloned();
+        if known.as_ref().is_some_and(|known| known != peer) {
+            // The same node at another address, or with another program: it still has what it has agreed to.
+            self.raft.change_membership(ChangeMembers::SetNodes([(node, peer.clone())].into()), true).await?;
+        } else if known.is_none() {
+            self.raft.add_learner(node, peer.clone(), true).await?;
+        }
+        if gone.is_empty() {
+            let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
+            return self.raft.change_membership(voters, true).await.map(drop);
+        }
+        let membership = || self.metrics().membership_config.membership().clone();
+        let stay =
+            membership().voter_ids().filter(|voter| !gone.contains(voter)).chain([node]).collect::<BTreeSet<_>>();
+        // Voters that do not stay are no members any more; learners are taken out by name.
+        self.raft.change_membership(stay, false).await?;
+        let learners: BTreeSet<NodeId> =
+            gone.iter().copied().filter(|gone| membership().get_node(gone).is_some()).collect();
+        if !learners.is_empty() {
+            self.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what only a leader can, for as long as this node is it; none when it is not. What a deposed leader had begun may
+    /// never be answered.
+    async fn as_leader<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut metrics = self.watch_metrics();
+        tokio::select! {
+            biased;
+            _ = metrics.wait_for(|now| now.current_leader != Some(self.id)) => None,
+            done = work => Some(done),
         }
     }
 
     async fn leave(&self, node: NodeId) -> Tell {
         let metrics = self.metrics();
-        if metrics.current_leader != Some(self.id) {
-            return Tell::No(No::NotLeader);
-        }
         let membership = metrics.membership_config.membership();
         let voters: Vec<NodeId> = membership.voter_ids().collect();
         if membership.get_node(&node).is_none() || voters == [node] {
@@ -388,12 +475,13 @@ impl Node {
         let one = || BTreeSet::from([node]);
         let change =
             if voters.contains(&node) { ChangeMembers::RemoveVoters(one()) } else { ChangeMembers::RemoveNodes(one()) };
-        match self.raft.change_membership(change, false).await {
-            Ok(_) => {
+        match self.as_leader(self.raft.change_membership(change, false)).await {
+            Some(Ok(_)) => {
                 tracing::info!(node, "a node has left");
                 Tell::Heard
             }
-            Err(error) => Tell::No(unchanged(&error)),
+            Some(Err(error)) => Tell::No(unchanged(&error)),
+            None => Tell::No(No::NotLeader),
         }
     }
 
@@ -459,8 +547,9 @@ impl Node {
             Err(_) => tracing::warn!("the registry did not stop in time: its disk does not answer"),
         }
         if metrics.state == ServerState::Leader {
-            let farewells = self.others().into_iter().map(|(_, address)| async move {
-                self.ask(&address, Lane::Pulse, Ask::Farewell(metrics.vote), Duration::from_millis(100)).await
+            let farewells = self.others().into_iter().map(|(member, address)| async move {
+                let within = Duration::from_millis(100);
+                self.ask_member(member, &address, Lane::Pulse, Ask::Farewell(metrics.vote), within).await
             });
             futures_util::future::join_all(farewells).await;
         }

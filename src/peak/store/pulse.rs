@@ -3,7 +3,8 @@
 //!
 //! openraft's own elections are off. A leader tells every node each [`BEAT`] that it is there; these messages have a lane
 //! of their own, so that neither a long write nor a slow disk on either side holds them up. A node that hears nothing
-//! asks the others first whether they would vote (nobody would who hears the leader), and only then begins an election:
+//! asks the others first whether they would vote (nobody would who hears the leader, and a leader that is asked says that it
+//! leads), and only then begins an election:
 //!
 //! ```text
 //!             nothing for SUSPECT, or nobody listens where the leader was and nothing for LEASE
@@ -41,7 +42,7 @@ const WITHIN: Duration = Duration::from_millis(100);
 /// How often a node looks whether it is time.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a leader's core may make no progress. Longer than any disk's hiccup.
-const STUCK: Duration = Duration::from_secs(4);
+pub(super) const STUCK: Duration = Duration::from_secs(4);
 /// How much later than it wanted to a node may look without doubting what it has not heard.
 const LATE: Duration = Duration::from_millis(60);
 /// How long it listens then before it stands for election.
@@ -67,7 +68,7 @@ pub(super) async fn run(node: Arc<Node>) {
             continue;
         }
         if metrics.state == ServerState::Leader {
-            if told.elapsed() >= BEAT && node.lease().is_active(STUCK) {
+            if told.elapsed() >= BEAT && node.is_leading() {
                 told = Instant::now();
                 tell(&node, metrics.vote);
             }
@@ -104,7 +105,7 @@ fn tell(node: &Arc<Node>, vote: Vote) {
         let node = Arc::clone(node);
         tokio::spawn(async move {
             let asked = Instant::now();
-            let answer = node.ask(&address, Lane::Pulse, Ask::Beat { vote, applied }, WITHIN).await;
+            let answer = node.ask_member(peer, &address, Lane::Pulse, Ask::Beat { vote, applied }, WITHIN).await;
             if matches!(answer, Ok(Tell::Heard)) {
                 node.lease().acknowledged(vote, peer, asked);
             }
@@ -112,14 +113,18 @@ fn tell(node: &Arc<Node>, vote: Vote) {
     }
 }
 
-/// Begins an election if a majority would vote for this node; whether it did.
+/// Begins an election if a majority would vote for this node and nobody leads; whether it did.
 async fn elect(node: &Arc<Node>, voters: &[NodeId]) -> bool {
     let last = node.last();
-    let others: Vec<String> =
-        node.others().into_iter().filter(|(peer, _)| voters.contains(peer)).map(|(_, address)| address).collect();
-    let asked = others.iter().map(|address| node.ask(address, Lane::Pulse, Ask::WouldVote { last }, WITHIN));
-    let would = join_all(asked).await.iter().filter(|answer| matches!(answer, Ok(Tell::WouldVote(true)))).count() + 1;
-    would > voters.len() / 2 && node.stand().await
+    let others: Vec<_> = node.others().into_iter().filter(|(peer, _)| voters.contains(peer)).collect();
+    let asked = others
+        .iter()
+        .map(|(peer, address)| node.ask_member(*peer, address, Lane::Pulse, Ask::WouldVote { last }, WITHIN));
+    let answers = join_all(asked).await;
+    // A leader that answers was only not heard: on a busy machine all may miss it at once.
+    let led = answers.iter().any(|answer| matches!(answer, Ok(Tell::Leads)));
+    let would = answers.iter().filter(|answer| matches!(answer, Ok(Tell::WouldVote(true)))).count() + 1;
+    !led && would > voters.len() / 2 && node.stand().await
 }
 
 /// Watches whether anybody listens where the leader was, after a connection to it broke.

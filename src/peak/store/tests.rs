@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use openraft::storage::RaftLogStorage as _;
 use openraft::testing::{StoreBuilder, Suite};
 use parking_lot::Mutex;
@@ -13,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::log::Log;
-use super::machine::Machine;
-use super::types::{StorageError, TypeConfig, Vote};
+use super::machine::{Kept, Machine};
+use super::types::{LogId, StorageError, TypeConfig, Vote};
 use super::*;
 use crate::model::Name;
 use crate::model::registry::{Command, FIRST_SCHEMA, Op, Reads, Reply, ZoneUpdate};
@@ -26,7 +27,7 @@ fn folder(path: &Path) -> Arc<dyn Disk> {
 }
 
 fn machine(disk: Arc<dyn Disk>) -> Machine {
-    Machine::open(disk, (Seed(1), SCHEMA), Arc::default(), Box::new(|_| {})).unwrap()
+    Machine::open(disk, (Seed(1), SCHEMA), Arc::default(), Box::new(|_, _| {})).unwrap()
 }
 
 struct Builder;
@@ -114,6 +115,25 @@ async fn damage_before_a_good_frame_is_refused_with_its_place() {
 }
 
 #[tokio::test]
+async fn the_log_lets_nothing_go_that_no_snapshot_on_disk_has() {
+    let scratch = tempfile::tempdir().unwrap();
+    let entry = |index| LogId::new(openraft::CommittedLeaderId::new(1, 1), index);
+    let (told, kept) = watch::channel(Kept { last: Some(entry(4)), failed: false });
+    let mut log = Log::open(folder(scratch.path())).unwrap();
+    log.purge_only(kept);
+    log.purge(entry(4)).await.unwrap();
+    {
+        let mut purged = std::pin::pin!(log.purge(entry(5)));
+        assert!(purged.as_mut().now_or_never().is_none());
+        told.send_replace(Kept { last: Some(entry(5)), failed: false });
+        purged.await.unwrap();
+    }
+    told.send_replace(Kept { last: Some(entry(5)), failed: true });
+    assert!(log.purge(entry(6)).await.is_err());
+    assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(entry(5)));
+}
+
+#[tokio::test]
 async fn a_snapshot_that_was_changed_or_cut_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let disk = folder(scratch.path());
@@ -121,7 +141,7 @@ async fn a_snapshot_that_was_changed_or_cut_is_refused() {
     snapshot::write(&*disk, snapshot::CURRENT, &head, &registry).unwrap();
     let path = scratch.path().join(snapshot::CURRENT);
     let whole = std::fs::read(&path).unwrap();
-    let opened = || Machine::open(folder(scratch.path()), (Seed(1), SCHEMA), Arc::default(), Box::new(|_| {}));
+    let opened = || Machine::open(folder(scratch.path()), (Seed(1), SCHEMA), Arc::default(), Box::new(|_, _| {}));
     assert!(opened().is_ok());
     for at in 0..whole.len() {
         let mut octets = whole.clone();
@@ -161,7 +181,7 @@ impl Running {
             seed: Seed(address.port().into()),
             address: address.to_string(),
             network: Arc::new(links.clone()),
-            show: Box::new(|_| {}),
+            show: Box::new(|_, _| {}),
             clock: clock::millis,
             draw: entropy::draw,
             cluster,
@@ -472,6 +492,23 @@ async fn three_with_one_of(schema: u8) -> [Running; 3] {
         node.joins(&nodes[0]).await;
     }
     nodes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_followed_says_so_to_who_would_vote() {
+    let nodes = three().await;
+    until("one leads", || nodes.iter().any(|node| node.store.leadership().borrow().is_me)).await;
+    for node in &nodes {
+        // However long the other's log is.
+        let told = node.store.node().answer(Ask::WouldVote { last: node.store.0.node.last() }).await;
+        match node.store.leadership().borrow().is_me {
+            true => assert!(matches!(told, Tell::Leads), "{told:?}"),
+            false => assert!(matches!(told, Tell::WouldVote(_)), "{told:?}"),
+        }
+    }
+    for node in nodes {
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,11 +38,14 @@ const SEEDS: std::ops::Range<u64> = 0..2_000;
 /// Clients of a run.
 const CLIENTS: usize = 3;
 /// What stays of the log, as of a real one: no snapshot is made in so short a life.
-const KEEP: Keep = Keep { octets: 32 << 20, entries: 2_000 };
+const LONG: Keep = Keep { octets: 32 << 20, entries: 2_000 };
+/// So little that snapshots are made all the time, and sent to whoever was away.
+const SHORT: Keep = Keep { octets: 6_000, entries: 20 };
 /// How long a run goes on before everything is mended.
 const LIFE: Duration = Duration::from_millis(2_000);
-/// How long the nodes may take to agree again afterwards.
-const MENDED: Duration = Duration::from_secs(60);
+/// How long the nodes may take to agree again afterwards. The weather may have taken a part of a snapshot, for whose answer
+/// a leader waits for a minute.
+const MENDED: Duration = Duration::from_secs(180);
 
 /// What is wrong with a run.
 type Wrong = String;
@@ -61,17 +64,19 @@ struct World {
     nodes: Nodes,
     wire: Wire,
     history: Arc<History>,
+    keep: Keep,
     talkative: bool,
 }
 
 impl World {
-    fn new(machines: usize, talkative: bool) -> Self {
+    fn new(machines: usize, keep: Keep, talkative: bool) -> Self {
         let machine = |_| Machine { platter: Platter::default(), life: 0, shown: None };
         Self {
             machines: (0..machines).map(machine).collect(),
             nodes: Arc::new(Mutex::new(vec![None; machines])),
             wire: Wire::new(),
             history: Arc::default(),
+            keep,
             talkative,
         }
     }
@@ -100,11 +105,11 @@ impl World {
             seed: Seed(at as u64),
             address: network::address(at),
             network: self.wire.port(at, machine.life, Arc::clone(&cluster)),
-            show: Box::new(|_| {}),
+            show: Box::new(|_, _| {}),
             clock: random::clock,
             draw: random::draw,
             cluster,
-            keep: KEEP,
+            keep: self.keep,
             peers: Vec::new(),
             schema: SCHEMA,
         };
@@ -186,7 +191,7 @@ fn live(seed: u64, talkative: bool) -> Result<Came, Wrong> {
     runtime.block_on(async {
         random::begin(seed);
         let nodes = if random::chance(150) { 5 } else { 3 };
-        let mut world = World::new(nodes, talkative);
+        let mut world = World::new(nodes, if seed % 4 < 2 { SHORT } else { LONG }, talkative);
         grow(&mut world).await?;
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| tokio::spawn(client::run(Arc::clone(&world.nodes), Arc::clone(&world.history))))

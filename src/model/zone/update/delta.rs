@@ -55,6 +55,12 @@ impl DeltaError {
 }
 
 impl Delta {
+    /// The zone's apex.
+    #[must_use]
+    pub fn apex(&self) -> &Name {
+        &self.old_soa.name
+    }
+
     /// The serial before.
     #[must_use]
     pub fn from(&self) -> u32 {
@@ -91,7 +97,9 @@ impl Zone {
         }
         let mut draft = Draft::new(self);
         draft.make(delta)?;
-        Ok(draft.finish()?.0)
+        let mut zone = self.clone();
+        draft.finish().make(&mut zone, None)?;
+        Ok(zone)
     }
 
     /// What differs between this zone and a later version of it. Costs what the zones cost.

@@ -13,6 +13,9 @@ use crate::model::zone::{ChangeError, Zone, rrset, types};
 /// Type WKS (RFC 1035 §3.4.2), which counts as the same record when address and protocol are.
 const WKS: u16 = 11;
 
+/// Records that are looked through sooner than sorted.
+const FEW: usize = 8;
+
 /// The records of one name and type.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Records {
@@ -57,8 +60,14 @@ impl Records {
 
     /// Those of these records that `other` has not, or with another TTL.
     fn lacking_in(&self, other: &Self, name: &Name, rtype: u16) -> Vec<Entry> {
-        let there = if self.ttl == other.ttl { other.sorted() } else { BTreeSet::new() };
-        let lacking = self.rdatas.iter().filter(|rdata| !there.contains(rdata.as_ref()));
+        let same_ttl = self.ttl == other.ttl;
+        // Most sets are small, and looked through sooner than sorted.
+        let there = if same_ttl && other.rdatas.len() > FEW { other.sorted() } else { BTreeSet::new() };
+        let is_there = |rdata: &[u8]| match other.rdatas.len() {
+            0..=FEW => other.rdatas.iter().any(|held| **held == *rdata),
+            _ => there.contains(rdata),
+        };
+        let lacking = self.rdatas.iter().filter(|rdata| !(same_ttl && is_there(rdata)));
         lacking.map(|rdata| Entry { name: name.clone(), rtype, ttl: self.ttl, rdata: rdata.clone() }).collect()
     }
 }
@@ -186,35 +195,14 @@ impl<'z> Draft<'z> {
         self.set(&apex, types::SOA).rdatas.first().and_then(|rdata| soa_serial(rdata)).unwrap_or(0)
     }
 
-    /// Gives the SOA record this serial.
-    pub(super) fn set_serial(&mut self, serial: u32) {
-        let apex = self.zone.apex.clone();
-        if let Some(rdata) = self.set(&apex, types::SOA).rdatas.first_mut()
-            && let Some(at) = rdata.len().checked_sub(20)
-        {
-            rdata[at..at + 4].copy_from_slice(&serial.to_be_bytes());
-        }
-    }
-
-    /// The zone with the touched sets as they will be, and what differs.
-    pub(super) fn finish(self) -> Result<(Zone, Delta), ChangeError> {
-        let mut zone = self.zone.clone();
-        let changed = || self.sets().filter(|(_, _, set)| set.before.differ(&set.after));
-        // First what goes, so that an alias can take the place of what was there, and the other way round.
-        for (name, rtype, _) in changed().filter(|(_, _, set)| set.after.rdatas.is_empty()) {
-            zone.remove(name, rtype)?;
-        }
-        for (name, rtype, set) in changed().filter(|(_, _, set)| !set.after.rdatas.is_empty()) {
-            zone.replace(name, rtype, set.after.ttl, set.after.rdatas.iter().map(AsRef::as_ref))?;
-        }
-        let soa = |zone: &Zone| zone.soa().ok_or(ChangeError::ApexNeeds);
-        let mut delta =
-            Delta { old_soa: soa(self.zone)?, removed: Vec::new(), new_soa: soa(&zone)?, added: Vec::new() };
-        for (name, rtype, Touched { before, after }) in changed().filter(|(_, rtype, _)| *rtype != types::SOA) {
-            delta.removed.extend(before.lacking_in(after, name, rtype));
-            delta.added.extend(after.lacking_in(before, name, rtype));
-        }
-        Ok((zone, delta))
+    /// The sets that are other than they were.
+    pub(super) fn finish(self) -> Changed {
+        let sets = self.names.into_values().flat_map(|name| {
+            let DraftName { name, sets, .. } = *name;
+            let differ = sets.into_iter().filter(|(_, set)| set.before.differ(&set.after));
+            differ.map(move |(rtype, set)| (name.clone(), rtype, set)).collect::<Vec<_>>()
+        });
+        Changed(sets.collect())
     }
 
     /// Makes the changes of `delta`, SOA included.
@@ -232,6 +220,46 @@ impl<'z> Draft<'z> {
         }
         self.zone.check_data(&delta.new_soa)?;
         self.add(&delta.new_soa);
+        Ok(())
+    }
+}
+
+/// Sets of a zone that are to be others.
+#[derive(Debug)]
+pub(super) struct Changed(Vec<(Name, u16, Touched)>);
+
+impl Changed {
+    /// Makes the zone hold them, with this serial unless they have one, and gives what differs. A zone that refuses one of
+    /// them is as it was.
+    pub(super) fn make(self, zone: &mut Zone, serial: Option<u32>) -> Result<Delta, ChangeError> {
+        let soa = |zone: &Zone| zone.soa().ok_or(ChangeError::ApexNeeds);
+        let old_soa = soa(zone)?;
+        if let Err(refused) = self.put(zone, |set| &set.after) {
+            let undone = self.put(zone, |set| &set.before);
+            debug_assert!(undone.is_ok(), "what was there has its place");
+            return Err(refused);
+        }
+        if let Some(serial) = serial {
+            zone.set_serial(serial);
+        }
+        let mut delta = Delta { old_soa, removed: Vec::new(), new_soa: soa(zone)?, added: Vec::new() };
+        for (name, rtype, Touched { before, after }) in self.0.iter().filter(|(_, rtype, _)| *rtype != types::SOA) {
+            delta.removed.extend(before.lacking_in(after, name, *rtype));
+            delta.added.extend(after.lacking_in(before, name, *rtype));
+        }
+        Ok(delta)
+    }
+
+    /// Gives all sets these records.
+    fn put(&self, zone: &mut Zone, records: impl Fn(&Touched) -> &Records) -> Result<(), ChangeError> {
+        let all = || self.0.iter().map(|(name, rtype, set)| (name, *rtype, records(set)));
+        // First what goes, so that an alias can take the place of what was there, and the other way round.
+        for (name, rtype, _) in all().filter(|(_, _, records)| records.rdatas.is_empty()) {
+            zone.remove(name, rtype)?;
+        }
+        for (name, rtype, records) in all().filter(|(_, _, records)| !records.rdatas.is_empty()) {
+            zone.replace(name, rtype, records.ttl, records.rdatas.iter().map(AsRef::as_ref))?;
+        }
         Ok(())
     }
 }

@@ -167,6 +167,17 @@ impl Zone {
     /// # Errors
     /// The first prerequisite that does not hold, or the first change that cannot be made.
     pub fn update(&self, update: &Update) -> Result<Updated, UpdateError> {
+        let mut zone = self.clone();
+        let delta = zone.make(update)?;
+        Ok(Updated { zone, delta })
+    }
+
+    /// Makes `update` of this zone, as [`Zone::update`] does of a clone: what nobody else shares changes in place, so that
+    /// many updates of a zone that is shown once after them copy what they touch once. Gives what differs.
+    ///
+    /// # Errors
+    /// As [`Zone::update`]; the zone is as it was.
+    pub fn make(&mut self, update: &Update) -> Result<Option<Delta>, UpdateError> {
         if !self.is_known() {
             return Err(UpdateError::Unknown(self.apex.clone()));
         }
@@ -183,13 +194,10 @@ impl Zone {
             }
         }
         if draft.is_unchanged() {
-            return Ok(Updated { zone: self.clone(), delta: None });
+            return Ok(None);
         }
-        if !serial_given {
-            draft.set_serial(serial::next(self.serial()));
-        }
-        let (zone, delta) = draft.finish()?;
-        Ok(Updated { zone, delta: Some(delta) })
+        let serial = (!serial_given).then(|| serial::next(self.serial()));
+        Ok(Some(draft.finish().make(self, serial)?))
     }
 
     fn check_name(&self, name: &Name) -> Result<(), ChangeError> {

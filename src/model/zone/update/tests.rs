@@ -213,6 +213,33 @@ fn one_change_that_cannot_be_made_leaves_none_of_the_others() {
 }
 
 #[test]
+fn an_update_in_place_that_a_zone_refuses_at_last_leaves_it_as_it_was() {
+    let mut zone = zone();
+    let (before, names, serial) = (content(&zone), zone.len(), zone.serial());
+    // A set that no message could carry is found when everything before it has its place already.
+    let long = (0..300u16).map(|number| {
+        let text: Vec<u8> = [250].into_iter().chain(number.to_be_bytes()).chain([b'x'; 248]).collect();
+        Change::Add(entry("www", TXT, text))
+    });
+    let others = [Change::RemoveName(owner("alias")), Change::Add(a("deep.new", 1)), Change::Add(a("ns1", 2))];
+    let refused = zone.make(&changes(others.into_iter().chain(long))).unwrap_err();
+    assert_eq!(refused.reason(), "set-too-large");
+    assert_eq!((content(&zone), zone.len(), zone.serial()), (before, names, serial));
+}
+
+#[test]
+fn what_changes_in_place_does_not_change_for_those_who_share_it() {
+    let mut zone = zone();
+    for last in 20..24 {
+        let (shared, before) = (zone.clone(), content(&zone));
+        zone.make(&changes([Change::Add(a("www", last)), Change::Add(a(&format!("n{last}"), 1))])).unwrap();
+        assert_eq!((content(&shared), shared.serial() + 1), (before, zone.serial()));
+        assert_eq!(shared.negative().unwrap().soa_serial(), Some(shared.serial()));
+    }
+    assert_eq!((zone.serial(), zone.soa().unwrap().rdata), (11, soa(11).rdata));
+}
+
+#[test]
 fn a_delta_that_does_not_fit_is_refused() {
     let (zone, delta) = updated(&changes([Change::Add(a("new", 1)), remove(a("www", 10))]));
     let delta = delta.unwrap();
@@ -252,9 +279,17 @@ proptest! {
         updates in prop::collection::vec(prop::collection::vec(any_change(), 0..8), 0..12),
     ) {
         let first = zone();
-        let mut zone = first.clone();
+        let (mut zone, mut in_place) = (first.clone(), first.clone());
         for update in updates {
-            let Ok(updated) = zone.update(&changes(update)) else { continue };
+            let update = changes(update);
+            let made = in_place.make(&update);
+            let Ok(updated) = zone.update(&update) else {
+                prop_assert!(made.is_err());
+                continue;
+            };
+            prop_assert_eq!(made.unwrap(), updated.delta.clone());
+            prop_assert_eq!(content(&in_place), content(&updated.zone));
+            prop_assert_eq!(in_place.len(), updated.zone.len());
             if let Some(delta) = &updated.delta {
                 prop_assert!(serial::is_newer(updated.zone.serial(), zone.serial()));
                 prop_assert_eq!(content(&zone.apply(delta).unwrap()), content(&updated.zone));

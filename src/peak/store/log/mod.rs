@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::disk::Disk;
+use super::machine::Kept;
 use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 use frame::Record;
 use known::Known;
@@ -102,6 +103,8 @@ struct Shared {
     queue: Mutex<Queue>,
     writer: tokio::sync::Mutex<Writer>,
     progress: watch::Sender<Progress>,
+    /// What may be purged, where that is not up to who asks for it.
+    kept: OnceLock<watch::Receiver<Kept>>,
 }
 
 /// What is on its way to the disk.
@@ -142,7 +145,15 @@ impl Log {
             queue: Mutex::default(),
             writer: tokio::sync::Mutex::new(writer),
             progress: watch::Sender::default(),
+            kept: OnceLock::new(),
         })))
+    }
+
+    /// From now on nothing is purged that the snapshot on disk has not. A snapshot that comes from the leader is put on disk
+    /// beside what the log is told, and a log without what came before it could not be read again.
+    pub(super) fn purge_only(&self, kept: watch::Receiver<Kept>) {
+        // Said once.
+        drop(self.0.kept.set(kept));
     }
 
     /// Octets on disk of what is not purged, about.
@@ -317,6 +328,12 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if let Some(mut kept) = self.0.kept.get().cloned() {
+            let there = kept.wait_for(|kept| kept.last >= Some(log_id) || kept.failed).await;
+            if there.map_or(true, |kept| kept.failed) {
+                return Err(unwritten(&io::Error::other("there is no snapshot of what is to be purged")));
+            }
+        }
         self.put(vec![Record::Purged(Some(log_id))]).await?;
         let mut writer = self.0.writer.lock().await;
         if let Err(error) = writer.remove_up_to(log_id.index) {
