@@ -237,6 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_judged_by_the_clock_as_it_is_now_whichever_way_it_was_set() {
+        let bed = Bed::new();
+        let token = bed.key.sign(&claims(1_300)).unwrap();
+        assert!(bed.verify(&token, 1_000).is_ok());
+        assert_eq!(bed.verify(&token, 90_000).unwrap_err().reason(), "token-expired");
+        assert_eq!(bed.verify(&token, 989).unwrap_err().reason(), "token-not-yet-valid");
+        assert!(bed.verify(&token, 990).is_ok());
+        assert!(bed.counted("\"checked\"} 1") && bed.counted("\"cached\"} 3"));
+    }
+
+    #[test]
     fn a_verdict_does_not_outlive_the_key() {
         let bed = Bed::new();
         let token = bed.key.sign(&claims(1_300)).unwrap();

@@ -295,10 +295,16 @@ impl InboundBed {
     }
 
     pub(crate) async fn start(self) -> Running {
+        self.start_replaceable().await.0
+    }
+
+    /// The same, with the place where its settings are replaced while it runs.
+    pub(crate) async fn start_replaceable(self) -> (Running, Arc<ArcSwap<Inbound>>) {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
-        tokio::spawn(Inbound::run(Arc::new(ArcSwap::from_pointee(self.inbound)), listener, drain.watch()));
-        Running { address, registry: self.registry, drain }
+        let settings = Arc::new(ArcSwap::from_pointee(self.inbound));
+        tokio::spawn(Inbound::run(Arc::clone(&settings), listener, drain.watch()));
+        (Running { address, registry: self.registry, drain }, settings)
     }
 }
 

@@ -210,6 +210,27 @@ async fn malformed_oversized_and_unfinished_headers_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_reset_in_the_middle_of_a_header_is_refused_by_name_and_leaves_others_alone() {
+    let authority = Authority::new();
+    let token = authority.token();
+    let mut application = Application::start().await;
+    let inbound = InboundBed::new(&authority, application.port).start().await;
+    let caller = Caller::with(&authority, token.as_bytes());
+    let mut whole = Vec::new();
+    caller.header.encode(&mut whole).unwrap();
+    let mut other = caller.connect(&inbound).await.unwrap();
+    let mut server = application.accept().await;
+    for (times, protocol) in (1..).zip([PP2, TUNNEL]) {
+        let cut = caller.speaking(protocol, &inbound, &whole[..40]).await.unwrap();
+        cut.get_ref().0.set_zero_linger().unwrap();
+        drop(cut);
+        inbound.refused("inbound", "proxy-header-ended", times).await;
+    }
+    hears(&mut other, &mut server, "still here").await;
+    assert!(application.is_untouched());
+}
+
+#[tokio::test]
 async fn who_is_slow_with_its_hello_or_its_header_is_closed_at_the_deadline() {
     let authority = Authority::new();
     let token = authority.token();

@@ -1,5 +1,7 @@
 //! A running sidecar and its files.
 
+use std::sync::Arc;
+
 use crate::bed::*;
 use crate::life::Process;
 
@@ -43,4 +45,27 @@ async fn a_certificate_that_went_bad_leaves_the_old_one_until_it_is_good_again()
 
     let _ = authority.server(SERVICE);
     within(async { while succeeded(&sidecar.get("/metrics").await) != Some("1") {} }).await;
+}
+
+#[tokio::test]
+async fn a_connection_outlasts_the_certificate_that_it_began_with_and_the_next_one_sees_the_new_one() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let token = old.token();
+    let mut application = Application::start().await;
+    let (inbound, settings) = InboundBed::new(&old, application.port).start_replaceable().await;
+    let believes_the_old = Caller::with(&old, token.as_bytes());
+    let mut open = believes_the_old.connect(&inbound).await.unwrap();
+    let mut server = application.accept().await;
+
+    let mut renewed = InboundBed::new(&old, application.port);
+    renewed.inbound.tls = Some(new.server(SERVICE));
+    settings.store(Arc::new(renewed.inbound));
+
+    assert!(believes_the_old.connect(&inbound).await.is_err());
+    assert!(application.is_untouched());
+    let believes_the_new = Caller { authority: &new, ..believes_the_old };
+    let mut next = believes_the_new.connect(&inbound).await.unwrap();
+    hears(&mut next, &mut application.accept().await, "by the new one").await;
+    hears(&mut open, &mut server, "by the old one").await;
+    hears(&mut server, &mut open, "both ways").await;
 }

@@ -103,6 +103,14 @@ impl ClientTls {
         Ok(Self::of(config))
     }
 
+    /// A client that reads this clock.
+    #[cfg(test)]
+    pub(super) fn by_clock(authorities: &Path, clock: Arc<dyn rustls::time_provider::TimeProvider>) -> Self {
+        let mut config = Self::believing(authorities).expect("an authority").with_no_client_auth();
+        config.time_provider = clock;
+        Self::of(config)
+    }
+
     fn believing(authorities: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsFileError> {
         let roots = file::authorities(authorities)?;
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

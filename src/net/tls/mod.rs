@@ -6,10 +6,12 @@
 //!
 //! Source: RFC 8446; RFC 7301 for ALPN; RFC 9525 for names in certificates.
 
+mod buffers;
 mod client;
 mod file;
 mod hello;
 mod server;
+mod session;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,6 @@
 //!
 //! A server's tickets wait for its first content, so that both share a packet.
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -20,14 +19,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::buffers::{GATHERED, INCOMING, Kept, OUTGOING, Shared};
+use super::session::Session;
 use super::{Side, count};
 use crate::net::copy::OverTcp;
 
@@ -44,42 +45,6 @@ const OUTGOING_BYTES: usize = 5 * RECORD_BYTES;
 /// A flight of a handshake is a few kilobytes long.
 const FLIGHT_BYTES: usize = 4_096;
 
-/// The client's or the server's half of the protocol.
-pub trait Session: Unpin {
-    /// What the library keeps for that half.
-    type Data;
-
-    /// Takes what has come; says what is to be done next.
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
-
-    /// What both halves have.
-    fn common(&self) -> &CommonState;
-}
-
-impl Session for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-
-    fn common(&self) -> &CommonState {
-        self
-    }
-}
-
-impl Session for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-
-    fn common(&self) -> &CommonState {
-        self
-    }
-}
-
 /// A TLS connection over TCP, its handshake done.
 pub struct TlsStream<S> {
     tcp: TcpStream,
@@ -94,30 +59,6 @@ pub struct TlsStream<S> {
     ended: bool,
     /// We have said so.
     closing: bool,
-}
-
-/// Octets that wait, from `taken` on.
-#[derive(Default)]
-struct Kept {
-    octets: Vec<u8>,
-    taken: usize,
-}
-
-impl Kept {
-    fn waiting(&self) -> &[u8] {
-        &self.octets[self.taken..]
-    }
-
-    fn is_empty(&self) -> bool {
-        self.taken == self.octets.len()
-    }
-
-    fn take(&mut self, octets: usize) {
-        self.taken += octets;
-        if self.is_empty() {
-            *self = Self::default();
-        }
-    }
 }
 
 /// How far the protocol has come.
@@ -525,31 +466,5 @@ impl<S> fmt::Debug for TlsStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = [self.incoming.len(), self.content.waiting().len(), self.outgoing.waiting().len()];
         f.debug_struct("TlsStream").field("kept_octets", &kept).finish_non_exhaustive()
-    }
-}
-
-type Spare = Cell<Option<Box<[u8]>>>;
-
-thread_local! {
-    static INCOMING: Spare = const { Cell::new(None) };
-    static OUTGOING: Spare = const { Cell::new(None) };
-    static GATHERED: Spare = const { Cell::new(None) };
-}
-
-/// One of the thread's buffers, for as long as one call takes; never held while waiting.
-struct Shared {
-    octets: Box<[u8]>,
-    home: &'static std::thread::LocalKey<Spare>,
-}
-
-impl Shared {
-    fn borrow(home: &'static std::thread::LocalKey<Spare>, octets: usize) -> Self {
-        Self { octets: home.take().unwrap_or_else(|| vec![0; octets].into()), home }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.home.set(Some(std::mem::take(&mut self.octets)));
     }
 }

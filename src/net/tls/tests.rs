@@ -1,6 +1,8 @@
 //! Handshakes over real sockets with certificates made on the spot.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,6 +71,32 @@ async fn a_server_that_proves_the_name_and_speaks_the_protocol_is_talked_to() {
     let mut heard = [0; 5];
     server.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"hello");
+}
+
+/// A clock that can be set, in Unix seconds.
+#[derive(Debug, Default)]
+struct Clock(AtomicU64);
+
+impl rustls::time_provider::TimeProvider for Clock {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_judged_by_the_clock_as_it_is_now_whichever_way_it_was_set() {
+    let authority = Authority::new();
+    let server = authority.server("orders.shop.peak", &["pp2"]);
+    let clock = Arc::new(Clock::default());
+    let client = ClientTls::by_clock(&authority.path("ca.pem"), Arc::<Clock>::clone(&clock));
+    // Nobody has set it yet; it is right; it runs far ahead; it is right again.
+    for (now, proves) in [(0, false), (1_800_000_000, true), (100_000_000_000, false), (1_800_000_000, true)] {
+        clock.0.store(now, Ordering::Relaxed);
+        match (handshake(client.clone(), server.clone()).await.0, proves) {
+            (Ok(_), true) => {}
+            (outcome, _) => assert_eq!(outcome.unwrap_err().reason(), "server-unproven", "at {now}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -193,9 +221,7 @@ async fn a_peer_that_takes_nothing_costs_one_piece() {
     let authority = Authority::new();
     let (mut client, _server) = connected(&authority).await;
     let mut taken = 0;
-    while let Ok(written) =
-        tokio::time::timeout(std::time::Duration::from_millis(200), client.write(&[0; 65_536])).await
-    {
+    while let Ok(written) = tokio::time::timeout(Duration::from_millis(200), client.write(&[0; 65_536])).await {
         taken += written.unwrap();
         assert!(taken < 1 << 30, "nothing holds the writer back");
     }

@@ -22,6 +22,8 @@ const MOST_HELD: usize = 4096;
 #[derive(Clone)]
 pub struct Credential {
     token: Arc<str>,
+    /// Before this it holds for nobody: the clock was set back since.
+    from: UnixSeconds,
     /// From here on a new one is signed: less than half of its life is left.
     stale: UnixSeconds,
     expires: UnixSeconds,
@@ -30,6 +32,11 @@ pub struct Credential {
 impl Credential {
     pub(in crate::sidecar) fn octets(&self) -> &[u8] {
         self.token.as_bytes()
+    }
+
+    /// Whether it need not be replaced yet.
+    fn is_fresh(&self, now: UnixSeconds) -> bool {
+        (self.from..self.stale).contains(&now)
     }
 
     /// When there will be a new one.
@@ -135,6 +142,7 @@ impl GivenToken {
         }
         Ok(Credential {
             token: Arc::clone(&self.token),
+            from: now,
             stale: UnixSeconds(now.0 + left.div_ceil(2)),
             expires: self.expires,
         })
@@ -158,7 +166,7 @@ impl Signer {
             expires: UnixSeconds(now.0.saturating_add(self.life.as_secs())),
         };
         let stale = UnixSeconds(now.0.saturating_add(self.life.as_secs().div_ceil(2)));
-        Ok(Credential { token: self.key.sign(&claims)?.into(), stale, expires: claims.expires })
+        Ok(Credential { token: self.key.sign(&claims)?.into(), from: now, stale, expires: claims.expires })
     }
 }
 
@@ -215,7 +223,7 @@ impl Tokens {
             Proof::Token(given) => return given.credential(now),
         };
         if let Some(held) = self.held.lock().get(service)
-            && now < held.stale
+            && held.is_fresh(now)
         {
             return Ok(held.clone());
         }
@@ -224,7 +232,7 @@ impl Tokens {
         self.report.signed();
         let mut held = self.held.lock();
         if held.len() >= MOST_HELD {
-            held.retain(|_, held| now < held.stale);
+            held.retain(|_, held| held.is_fresh(now));
         }
         // What an old key signed while it was replaced is not for keeping.
         if held.len() < MOST_HELD && Arc::ptr_eq(&proof, &self.proof.load()) {
@@ -276,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_anew_leads_to_a_token_that_holds_now_whichever_way_it_went() {
+        let tokens = tokens();
+        let ahead = token(&tokens, "orders.shop.peak", 90_000);
+        let back = token(&tokens, "orders.shop.peak", 1_000);
+        assert_ne!(ahead, back, "one that holds tomorrow is good for nothing today");
+        assert!(Arc::ptr_eq(&back, &token(&tokens, "orders.shop.peak", 1_149)));
+        assert_ne!(back, token(&tokens, "orders.shop.peak", 90_000));
+    }
+
+    #[test]
     fn each_service_has_its_own_token() {
         let tokens = tokens();
         assert_ne!(token(&tokens, "orders.shop.peak", 1_000), token(&tokens, "users.shop.peak", 1_000));
@@ -286,7 +304,8 @@ mod tests {
         let tokens = tokens();
         for n in 0..MOST_HELD {
             let service: Name = format!("s{n}.peak").parse().unwrap();
-            let credential = Credential { token: "t".into(), stale: UnixSeconds(1_100), expires: UnixSeconds(1_200) };
+            let (from, stale, expires) = (UnixSeconds(1_000), UnixSeconds(1_100), UnixSeconds(1_200));
+            let credential = Credential { token: "t".into(), from, stale, expires };
             tokens.held.lock().insert(service, credential);
         }
         let first = token(&tokens, "orders.shop.peak", 1_000);
