@@ -75,7 +75,8 @@ class StatefulSet(Control):
         names = subprocess.Popen([self.arguments.funicular, "peak", "--zone", f"cluster.local={zone}", "--listen", f"[{self.node.address}]:53"],
                                  stderr=open(self.folder / "names.log", "ab"))
         # Pods are held back until there is something that they can prove to each other.
-        webhook = self.one_webhook()
+        # Pods keep here what they were given at their start: it is to last.
+        webhook = self.one_webhook(FUNICULAR_CERTIFICATE_LIFE="1h")
         secret = "/api/v1/namespaces/funicular/secrets/funicular-peak-cluster"
         until("the webhook has made Peak's certificate", lambda: self.api.ask("GET", secret)[0] == 200)
         try:
