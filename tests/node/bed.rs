@@ -164,6 +164,22 @@ impl Bed {
         &self.nodes[usize::from(number) - 1]
     }
 
+    /// Turns a node's cable on again, with what it had.
+    pub(crate) fn connect_again(&self, number: u16) {
+        let node = &self.node(number).pod;
+        node.set_up("eth0").unwrap();
+        settle(node, "eth0");
+        let on_link = Ipv6Net::new(host(subnet(0xa, number), 2), 64).unwrap();
+        // The kernel keeps addresses of a device that goes down only where it is told to.
+        shell(
+            node,
+            &format!(
+                "ip -6 address replace {on_link} dev eth0 nodad; ip -6 route replace default via {}",
+                host(subnet(0xa, number), 1)
+            ),
+        );
+    }
+
     /// The unix socket of a node's agent.
     pub(crate) fn socket(&self, number: u16) -> PathBuf {
         self.folder.path().join(format!("n{number}.sock"))

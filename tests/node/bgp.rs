@@ -30,7 +30,7 @@ pub(crate) fn birds(bed: &Bed) -> Vec<Process> {
     for number in 1..=nodes {
         router.push_str(&format!(
             "protocol bgp n{number} {{ local 2001:db8:a:{number}::1 as 65000; neighbor 2001:db8:a:{number}::2 as 65000; \
-             connect delay time 1; ipv6 {{ import all; export none; }}; }}\n",
+             connect delay time 1; connect retry time 2; error wait time 1, 5; ipv6 {{ import all; export none; }}; }}\n",
         ));
     }
     router.push_str("protocol direct { ipv6; }\n");

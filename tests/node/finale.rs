@@ -108,6 +108,21 @@ async fn without_peak_everything_goes_on_and_every_lease_is_taken_up_again() {
 
 #[tokio::test]
 #[ignore = "needs CAP_NET_ADMIN"]
+async fn a_node_that_is_cut_off_is_done_without_and_serves_again_when_it_is_back() {
+    let (mut town, callers) = town_of(3).await;
+    let cut = Instant::now();
+    let beyond = town.cut(3);
+    town.settled().await;
+    let without = cut..=Instant::now();
+    callers.pass(60).await;
+    town.mend(3, beyond);
+    town.settled().await;
+    callers.hear_from(3).await;
+    callers.finish().assert_whole(&[without]);
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_ADMIN"]
 async fn slices_wait_where_strays_cannot_be_carried_and_say_why_and_move_when_they_can() {
     let (mut town, callers) = town_of(2).await;
     // Somebody else takes the port of the tunnel.

@@ -41,6 +41,7 @@ pub(crate) struct Member {
     sidecar: Process,
     app: Process,
     pub(crate) pod: Pod,
+    node: u16,
 }
 
 impl Member {
@@ -222,7 +223,7 @@ impl Town {
         let app = app.spawn(&self.material.folder.join(format!("{name}-app.log"))).unwrap();
         let sidecar = pod.funicular("sidecar").arg("--config").arg(&config);
         let sidecar = sidecar.spawn(&self.material.folder.join(format!("{name}.log"))).unwrap();
-        Member { sidecar, app, pod }
+        Member { sidecar, app, pod, node }
     }
 
     /// What Peak shows of the service, from whichever node answers.
@@ -286,7 +287,7 @@ impl Town {
     /// One pod goes in order, and its network with it.
     pub(crate) async fn leave(&self, member: Member) {
         member.sidecar.signal(Signal::TERM);
-        let Member { sidecar: _, app: _, ref pod } = member;
+        let Member { sidecar: _, app: _, ref pod, .. } = member;
         until("the sidecar's end", || !accepts(pod, SocketAddr::from((Ipv6Addr::LOCALHOST, 15020)))).await;
     }
 
@@ -295,6 +296,20 @@ impl Town {
         let mut member = self.members.remove(index);
         member.sidecar.kill();
         member.app.kill();
+    }
+
+    /// The cable of a node is cut: whoever speaks to its pods hears nothing, not even that they are gone. Gives them.
+    pub(crate) fn cut(&mut self, node: u16) -> Vec<Member> {
+        self.bed.node(node).pod.set_down("eth0").unwrap();
+        let (beyond, here) = std::mem::take(&mut self.members).into_iter().partition(|member| member.node == node);
+        self.members = here;
+        beyond
+    }
+
+    /// It is mended. What a device loses when it goes down, whoever runs the node gives it again.
+    pub(crate) fn mend(&mut self, node: u16, beyond: Vec<Member>) {
+        self.bed.connect_again(node);
+        self.members.extend(beyond);
     }
 
     /// One address of each slice that a pod has.
