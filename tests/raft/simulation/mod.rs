@@ -68,6 +68,13 @@ struct World {
     talkative: bool,
 }
 
+/// Nodes hold the wire and the wire holds nodes, until somebody lets go.
+impl Drop for World {
+    fn drop(&mut self) {
+        (0..self.machines.len()).for_each(|at| self.wire.stop(at));
+    }
+}
+
 impl World {
     fn new(machines: usize, keep: Keep, talkative: bool) -> Self {
         let machine = |_| Machine { platter: Platter::default(), life: 0, shown: None };
