@@ -14,10 +14,10 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-use super::keeper::{Heard, Joined};
+use super::heard::{Heard, Joined};
 use super::metrics::NodeMetrics;
+use super::place::Node;
 use super::pods::PodId;
-use super::wanted::Node;
 use crate::config::node_agent::Pods as Allowed;
 use crate::net::agent::{AgentError, Lines, Pen, converse};
 use crate::net::namespace::NetNs;

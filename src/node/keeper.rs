@@ -8,19 +8,21 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::heard::{Heard, Joined};
 use super::kernel::{Applied, Kernel, KernelError, concerns};
 use super::mesh::Atlas;
 use super::metrics::NodeMetrics;
+use super::place::{Hop, Node};
 use super::pods::{Pod, PodId, Pods};
-use super::wanted::{self, Hop, Inherited, Node, Wanted, World};
+use super::wanted::{self, Inherited, Wanted, World};
 use super::{SLICES, mesh};
 use crate::net::routes::{Action, Event, Events};
 use crate::ops::metrics::Reason;
 use crate::ops::ready::Task;
-use crate::wire::agent::{Claim, Report, Routed, State};
+use crate::wire::agent::{Report, State};
 
 /// How often everything is looked at although nobody said that it has changed: packet rules change without a word.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -28,33 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const GATHER: Duration = Duration::from_millis(20);
 /// How often what could not be done is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// What the keeper hears.
-#[derive(Debug)]
-pub(super) enum Heard {
-    /// A sidecar has come.
-    Joined(Joined),
-    /// It has claimed something that may be claimed.
-    Claimed { id: PodId, connection: u64, claim: Claim },
-    /// It has gone.
-    Left { id: PodId, connection: u64 },
-    /// Another agent has said what it routes.
-    Routed { peer: usize, routed: Routed },
-    /// Another agent is gone.
-    Parted { peer: usize },
-}
-
-/// A sidecar that has come.
-#[derive(Debug)]
-pub(super) struct Joined {
-    pub(super) id: PodId,
-    pub(super) address: Ipv6Addr,
-    pub(super) device: String,
-    /// Where to tell it what becomes of its claims.
-    pub(super) reports: mpsc::UnboundedSender<Report>,
-    /// Where to say the number of its connection.
-    pub(super) connection: oneshot::Sender<u64>,
-}
 
 /// Everything that the keeper knows.
 pub(super) struct Keeper {

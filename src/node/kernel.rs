@@ -8,8 +8,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::place::Node;
 use super::strays::TABLE;
-use super::wanted::{Inherited, Node, RouteKey, Wanted};
+use super::wanted::{Inherited, RouteKey, Wanted};
 use super::{LEFT, PROTOCOL, SLICES, STRAYS};
 use crate::net::nft::{self, NftError, Table};
 use crate::net::routes::{Action, Batch, Change, Family, Netlink, Route, RouteError, Rule};

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::keeper::Heard;
-use super::wanted::Hop;
+use super::heard::Heard;
+use super::place::Hop;
 use crate::config::node_agent::{Mesh, MeshNode};
 use crate::net::agent::{AgentError, converse};
 use crate::net::tls::{ClientTls, First, ServerTls, first_octets};

@@ -16,10 +16,12 @@
 //! while everything runs on; a slice is routed to its new pod only after its strays can be carried.
 
 mod door;
+mod heard;
 mod keeper;
 mod kernel;
 mod mesh;
 mod metrics;
+mod place;
 mod pods;
 mod serve;
 mod strays;

@@ -9,10 +9,11 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 
 use super::door::{self, Door};
-use super::keeper::{Heard, Keeper, Told};
+use super::heard::Heard;
+use super::keeper::{Keeper, Told};
 use super::mesh;
 use super::metrics::NodeMetrics;
-use super::wanted::Node;
+use super::place::Node;
 use crate::config::Loaded;
 use crate::config::common::Admin;
 use crate::config::node_agent::NodeAgent;

@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::wanted::Node;
+use super::place::Node;
 use crate::net::nft::{Chain, Elements, Hook, Kind, Match, Rule, Set, Table, Verdict};
 
 /// The name of our table.

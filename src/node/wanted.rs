@@ -16,8 +16,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::place::{Hop, Node};
 use super::pods::{Pod, PodId};
-use super::strays::Left;
+use super::strays::{self, Left};
 use super::{LEFT, PROTOCOL, SLICES, STRAYS};
 use crate::net::nft::Table;
 use crate::net::routes::{Action, Family, Route, Rule};
@@ -33,40 +34,6 @@ pub(super) struct Wanted {
     pub(super) rules: Vec<Rule>,
     /// Nothing before the agent has looked at the kernel for the first time.
     pub(super) table: Option<Table>,
-}
-
-/// What does not change while the agent runs.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) address: Ipv6Addr,
-    pub(super) spaces: Vec<Ipv6Net>,
-    /// Where other nodes' addresses lie.
-    pub(super) nodes: Vec<Ipv6Net>,
-    pub(super) tunnel: String,
-    pub(super) tunnel_port: u16,
-    /// The mark of strays; those of pods come after it, and are also the numbers of their tables.
-    pub(super) mark: u32,
-}
-
-impl Node {
-    pub(super) fn mark_of(&self, number: u16) -> u32 {
-        self.mark | u32::from(number)
-    }
-
-    /// The number of the pod whose table this is.
-    pub(super) fn number_of(&self, table: u32) -> Option<u16> {
-        let number = (table ^ self.mark) & 0xffff;
-        (table & !0xffff == self.mark && number != 0).then_some(number as u16)
-    }
-}
-
-/// How another node is reached.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Hop {
-    /// It is on a link of ours.
-    Direct(Ipv6Addr),
-    /// Whatever lies between does not know where slices are.
-    Through(Ipv6Addr),
 }
 
 /// What is known of the world.
@@ -148,7 +115,7 @@ pub(super) fn wanted(node: &Node, world: &World<'_>) -> (Wanted, BTreeMap<PodId,
     pods.extend(world.remembered.iter().map(|(address, number)| (*address, *number)));
     let moving = routes.all.keys().filter(|(table, _)| [STRAYS, LEFT].contains(table));
     let strays = moving.map(|(_, prefix)| *prefix).collect();
-    let table = super::strays::table(node, &pods, strays, &left(world.pods));
+    let table = strays::table(node, &pods, strays, &left(world.pods));
     let wanted = Wanted { routes: routes.all, rules: rules(node, &elders, world), table: Some(table) };
     (wanted, waiting)
 }

@@ -23,12 +23,12 @@ use super::deadlines::Deadlines;
 use super::load::Load;
 use super::metrics::Counts;
 use super::space;
+use super::spare::Spare;
+use super::word::{StreamId, Word};
 use crate::model::Name;
-use crate::model::registry::lease::{
-    Command, Decision, Ended, HandoverId, Leases, Outcome, Planned, Registration, Reported, decide,
-};
+use crate::model::registry::lease::{Command, Decision, Ended, HandoverId, Leases, Outcome, Reported, decide};
 use crate::model::registry::{Applied, Command as Change, Op};
-use crate::model::ssa::plan::{Budget, Hysteresis, PodId, Why};
+use crate::model::ssa::plan::{Budget, Hysteresis, PodId};
 use crate::ops::clock;
 use crate::peak::dns::Served;
 use crate::peak::store::{Leadership, Store};
@@ -46,29 +46,6 @@ const LOOK: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Words taken together at most.
 const TOGETHER: usize = 4096;
-
-/// One connection of a sidecar.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct StreamId(pub(super) u64);
-
-/// What comes to the desk.
-#[derive(Debug)]
-pub(super) enum Word {
-    /// A sidecar that has proved who it is; `services` is in its order.
-    Came { stream: StreamId, registration: Registration, services: Vec<Name>, out: mpsc::Sender<FromPeak> },
-    /// It lives; the renewal arrived at `at`.
-    Renewed { stream: StreamId, number: u64, at: Instant, load: Vec<(u16, Ipv6Addr, u32)> },
-    /// A handover has come further.
-    Reported { stream: StreamId, service: u16, handover: HandoverId, reported: Reported },
-    /// A handover does not go on.
-    Waits { stream: StreamId, service: u16, handover: HandoverId, waits: Box<str> },
-    /// It is about to stop.
-    Drains { stream: StreamId },
-    /// It has nothing left.
-    Returns { stream: StreamId },
-    /// It is gone; its lease runs out by itself.
-    Gone { stream: StreamId },
-}
 
 /// How much moves.
 #[derive(Clone, Copy, Debug)]
@@ -175,7 +152,7 @@ impl Desk {
                 self.round(batch).await;
             } else {
                 self.begin(&batch);
-                batch.into_iter().for_each(turn_away);
+                batch.into_iter().for_each(Word::turn_away);
             }
         }
     }
@@ -501,70 +478,9 @@ impl Desk {
     }
 }
 
-/// How many slices may move for fewer prefixes: as many in a minute as are set, and never more than those at once.
-#[derive(Clone, Copy, Debug)]
-struct Spare {
-    slices: f64,
-    at: Instant,
-}
-
-impl Spare {
-    fn full(a_minute: u32, now: Instant) -> Self {
-        Self { slices: f64::from(a_minute), at: now }
-    }
-
-    fn left(&mut self, a_minute: u32, now: Instant) -> u32 {
-        let most = f64::from(a_minute);
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.slices = (self.slices + most * since / 60.0).min(most);
-        self.at = now;
-        self.slices as u32
-    }
-
-    fn spend(&mut self, moves: &[Planned]) {
-        let spent = moves.iter().filter(|planned| planned.why == Why::Defragment);
-        let slices: u32 = spent.flat_map(|planned| &planned.blocks).map(|block| block.slices()).sum();
-        self.slices = (self.slices - f64::from(slices)).max(0.0);
-    }
-}
-
 /// Never 0, which stands for nothing sent.
 fn digest(share: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     share.hash(&mut hasher);
     hasher.finish() | 1
-}
-
-/// Sends whoever comes to the leader.
-fn turn_away(word: Word) {
-    match word {
-        Word::Came { out, .. } => {
-            let _ = out.try_send(FromPeak::Elsewhere { leader: None });
-        }
-        Word::Renewed { .. }
-        | Word::Reported { .. }
-        | Word::Waits { .. }
-        | Word::Drains { .. }
-        | Word::Returns { .. }
-        | Word::Gone { .. } => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ssa::plan::Block;
-
-    #[tokio::test(start_paused = true)]
-    async fn no_more_moves_for_fewer_prefixes_than_a_minute_has_however_often_is_planned() {
-        let now = Instant::now();
-        let mut spare = Spare::full(60, now);
-        assert_eq!(spare.left(60, now), 60);
-        let blocks = vec![Block { first: 0, order: 5 }];
-        let planned = |why| Planned { blocks: blocks.clone(), from: Some(PodId(1)), to: PodId(2), why };
-        spare.spend(&[planned(Why::Defragment), planned(Why::Balance)]);
-        assert_eq!(spare.left(60, now), 28, "what is due costs nothing");
-        assert_eq!(spare.left(60, now + Duration::from_secs(2)), 30);
-        assert_eq!(spare.left(60, now + Duration::from_secs(600)), 60);
-    }
 }

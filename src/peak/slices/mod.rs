@@ -20,7 +20,9 @@ mod load;
 mod metrics;
 mod show;
 mod space;
+mod spare;
 mod stream;
+mod word;
 
 pub(super) use ask::{CannotAsk, routes};
 pub(super) use load::Load;
@@ -42,9 +44,10 @@ use crate::net::tls::{ServerTls, TlsFileError};
 use crate::ops::metrics::{Reason, Registry};
 use crate::trust::{Issuers, IssuersError, Verifier};
 use crate::wire::lease::PROTOCOL;
-use desk::{Desk, Settings, StreamId, Word};
+use desk::{Desk, Settings};
 use metrics::Counts;
 use stream::Gate;
+use word::{StreamId, Word};
 
 /// Words that may wait for the desk; sidecars that say more wait with them.
 const WAITING: usize = 4096;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::desk::{StreamId, Word};
+use super::word::{StreamId, Word};
 use crate::model::registry::lease::Registration;
 use crate::model::token::{Caller, CallerPattern, Unacceptable};
 use crate::model::{Name, UnixSeconds};
