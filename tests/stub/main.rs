@@ -6,3 +6,5 @@
 mod bed;
 mod resolver;
 mod server;
+mod serving;
+mod upstream;

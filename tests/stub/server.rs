@@ -4,115 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use funicular::model::Name;
 use funicular::net::dns_client::{DnsClient, Transport};
-use funicular::ops::metrics::Registry;
 use funicular::sidecar::secrets::Secrets;
-use funicular::sidecar::stub::{Computed, Parts, StandIns, Stub, StubMetrics};
+use funicular::sidecar::stub::Computed;
 use funicular::wire::dns::{Class, Edns, EdnsOption, Header, Message, Opcode, Question, Rcode, Record, Type};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::bed::{
-    NameServer, SOA, counted, encode, main_and_cluster, name, pass, read_framed, records, resolver, write_framed,
-};
-
-/// A serving stub, until it is dropped.
-struct Running {
-    addr: SocketAddr,
-    stand_ins: Arc<StandIns>,
-    registry: Registry,
-    _serving: JoinSet<()>,
-}
-
-fn run(main: &[&NameServer], upstream: &[&NameServer]) -> Running {
-    run_with(main, upstream, Duration::ZERO)
-}
-
-/// The same, with what upstream said given for so long past its time.
-fn run_with(main: &[&NameServer], upstream: &[&NameServer], stale: Duration) -> Running {
-    run_as(main, upstream, stale, None)
-}
-
-fn run_as(main: &[&NameServer], upstream: &[&NameServer], stale: Duration, computed: Option<Computed>) -> Running {
-    let (resolver, registry) = resolver(main);
-    let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
-    let stand_ins = Arc::new(StandIns::new(pools.0, pools.1).unwrap());
-    let parts = Parts {
-        resolver,
-        stand_ins: stand_ins.clone(),
-        upstream: upstream.iter().map(|server| server.addr).collect(),
-        client: DnsClient::new(None, funicular::ops::entropy::draw),
-        stale,
-        computed,
-        metrics: StubMetrics::new(&registry),
-    };
-    let stub = Stub::bind("127.0.0.1:0".parse().unwrap(), parts).unwrap();
-    let addr = stub.local_addr();
-    let mut serving = JoinSet::new();
-    serving.spawn(stub.serve());
-    Running { addr, stand_ins, registry, _serving: serving }
-}
-
-impl Running {
-    async fn socket(&self) -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket.connect(self.addr).await.unwrap();
-        socket
-    }
-
-    /// Octets in, octets out, over UDP.
-    async fn exchange(&self, query: &[u8]) -> Vec<u8> {
-        let socket = self.socket().await;
-        socket.send(query).await.unwrap();
-        receive(&socket).await
-    }
-
-    async fn ask(&self, host: &str, rtype: Type) -> Message {
-        let answer = self.exchange(&question(77, host, rtype).encode(65_535)).await;
-        let answer = Message::parse(&answer).unwrap();
-        assert!(answer.header.response);
-        assert_eq!(answer.header.id, 77);
-        answer
-    }
-}
-
-async fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut answer = vec![0; 65_535];
-    let length = timeout(Duration::from_secs(10), socket.recv(&mut answer)).await.unwrap().unwrap();
-    answer.truncate(length);
-    answer
-}
-
-fn question(id: u16, host: &str, rtype: Type) -> Message {
-    let mut query = Message::query(id, name(host), rtype);
-    query.header.recursion_desired = true;
-    query.edns = None;
-    query
-}
-
-/// An upstream server that answers every A question with 192.0.2.1.
-async fn upstream() -> NameServer {
-    NameServer::scripted("127.0.0.1:0", |asked, transport| Some(encode(&upstream_answer(asked), asked, transport)))
-        .await
-}
-
-fn upstream_answer(asked: &Message) -> Message {
-    let mut answer = asked.response(Rcode::NOERROR);
-    answer.header.recursion_available = true;
-    answer.answers.push(Record::new(asked.questions[0].name.clone(), Type::A, 5, [192, 0, 2, 1]));
-    answer
-}
-
-fn address(record: &Record) -> IpAddr {
-    match record.rtype {
-        Type::A => Ipv4Addr::from(<[u8; 4]>::try_from(&*record.rdata).unwrap()).into(),
-        Type::AAAA => Ipv6Addr::from(<[u8; 16]>::try_from(&*record.rdata).unwrap()).into(),
-        other => panic!("no address: {other}"),
-    }
-}
+use crate::bed::{NameServer, SOA, counted, encode, main_and_cluster, name, pass, read_framed, records, write_framed};
+use crate::serving::{address, orders, question, receive, run, run_as, run_at, upstream, upstream_answer};
 
 #[tokio::test]
 async fn a_service_gets_a_stand_in_of_either_family_that_leads_back_to_its_name() {
@@ -387,80 +288,15 @@ async fn a_connection_carries_many_questions_and_goes_to_upstream_as_a_connectio
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_silent_or_failing_is_passed_over() {
-    let (main, _cluster) = main_and_cluster().await;
-    let silent = NameServer::scripted("127.0.0.1:0", |_, _| None).await;
-    let failing = NameServer::scripted("127.0.0.1:0", |asked, transport| {
-        Some(encode(&asked.response(Rcode::SERVFAIL), asked, transport))
-    })
-    .await;
-    let good = upstream().await;
-    let stub = run(&[&main], &[&silent, &failing, &good]);
-    let start = Instant::now();
-    assert_eq!(stub.ask("www.example", Type::A).await.header.rcode, Rcode::NOERROR);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(counted(&stub.registry, "funicular_stub_failovers_total") >= 2);
-}
-
-#[tokio::test]
-async fn a_failure_that_all_upstreams_agree_on_is_passed_on() {
-    let (main, _cluster) = main_and_cluster().await;
-    let refusing = NameServer::scripted("127.0.0.1:0", |asked, transport| {
-        Some(encode(&asked.response(Rcode::REFUSED), asked, transport))
-    })
-    .await;
-    let stub = run(&[&main], &[&refusing]);
-    assert_eq!(stub.ask("www.example", Type::A).await.header.rcode, Rcode::REFUSED);
-}
-
-#[tokio::test]
-async fn without_upstream_or_peak_the_answer_is_servfail_and_soon() {
-    let (main, cluster) = main_and_cluster().await;
-    let gone = upstream().await;
-    let stub = run(&[&main], &[&gone]);
-    drop(gone);
-    drop((main, cluster));
-    tokio::task::yield_now().await;
-    let start = Instant::now();
-    assert_eq!(stub.ask("www.example", Type::A).await.header.rcode, Rcode::SERVFAIL);
-    assert_eq!(stub.ask("orders.shop.peak", Type::AAAA).await.header.rcode, Rcode::SERVFAIL);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    let metric = "funicular_stub_failures_total{reason=\"name-servers-unreachable\"}";
-    assert_eq!(counted(&stub.registry, metric), 1);
-}
-
-#[tokio::test]
-async fn without_any_upstream_configured_peak_s_names_still_work() {
-    let (main, _cluster) = main_and_cluster().await;
-    let stub = run(&[&main], &[]);
-    assert_eq!(stub.ask("www.example", Type::A).await.header.rcode, Rcode::SERVFAIL);
-    assert_eq!(stub.ask("orders.shop.peak", Type::A).await.answers.len(), 1);
-}
-
-#[tokio::test]
 async fn an_unspecified_address_means_both_loopback_addresses_on_one_port() {
     let (main, _cluster) = main_and_cluster().await;
-    let (resolver, registry) = resolver(&[&main]);
-    let pools = ("240.0.0.0/4".parse().unwrap(), "fd46:554e:1c00::/64".parse().unwrap());
-    let parts = Parts {
-        resolver,
-        stand_ins: Arc::new(StandIns::new(pools.0, pools.1).unwrap()),
-        upstream: Vec::new(),
-        client: DnsClient::new(None, funicular::ops::entropy::draw),
-        stale: Duration::ZERO,
-        computed: None,
-        metrics: StubMetrics::new(&registry),
-    };
-    let stub = Stub::bind("[::]:0".parse().unwrap(), parts).unwrap();
-    let port = stub.local_addr().port();
-    let mut serving = JoinSet::new();
-    serving.spawn(stub.serve());
+    let stub = run_at("[::]:0", &[&main], &[], Duration::ZERO, None);
     let client = DnsClient::new(None, funicular::ops::entropy::draw);
     let asked = Question { name: name("orders.shop.peak"), rtype: Type::A, class: Class::IN };
     let query = Message { questions: vec![asked], ..Message::default() }.encode(512);
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         for transport in [Transport::Udp, Transport::Tcp] {
-            let server = SocketAddr::new(ip, port);
+            let server = SocketAddr::new(ip, stub.addr.port());
             let answer = client.exchange(transport, server, &query, Duration::from_secs(5)).await.unwrap();
             assert_eq!(Message::parse(&answer).unwrap().answers.len(), 1, "{ip} {transport:?}");
         }
@@ -507,90 +343,6 @@ async fn a_connection_that_asks_nothing_is_closed() {
     pass(11).await;
     assert!(read_framed(&mut idle).await.is_none());
     assert!(read_framed(&mut slow).await.is_none());
-}
-
-/// Upstream servers that say these to everybody, asked by a stub that gives what was said for so long past its time.
-async fn told(stale: Duration, tell: impl Fn(&Message) -> Message + Send + Sync + 'static) -> (Running, NameServer) {
-    let (main, _cluster) = main_and_cluster().await;
-    let upstream =
-        NameServer::scripted("127.0.0.1:0", move |asked, transport| Some(encode(&tell(asked), asked, transport))).await;
-    (run_with(&[&main], &[&upstream], stale), upstream)
-}
-
-#[tokio::test]
-async fn what_upstream_said_is_given_again_while_it_holds_under_the_asker_s_id_and_in_its_spelling() {
-    let (stub, upstream) = told(Duration::ZERO, upstream_answer).await;
-    let ttl = |answer: &Message| answer.answers[0].ttl;
-    assert_eq!(ttl(&stub.ask("www.example", Type::A).await), 5);
-    pass(3).await;
-    let again = stub.ask("WWW.Example", Type::A).await;
-    assert_eq!((again.questions[0].name.to_string(), ttl(&again)), ("WWW.Example.".to_owned(), 2));
-    assert_eq!((upstream.questions(), counted(&stub.registry, "funicular_stub_kept_total")), (1, 1));
-    pass(3).await;
-    assert_eq!(ttl(&stub.ask("www.example", Type::A).await), 5);
-    assert_eq!(upstream.questions(), 2);
-}
-
-#[tokio::test]
-async fn who_asks_another_way_is_answered_for_itself() {
-    let (stub, upstream) = told(Duration::ZERO, upstream_answer).await;
-    let plain = question(77, "www.example", Type::A);
-    let mut checking_disabled = plain.clone();
-    checking_disabled.header.checking_disabled = true;
-    let with = |dnssec_ok| Message { edns: Some(Edns { dnssec_ok, ..Edns::default() }), ..plain.clone() };
-    let ways = [plain.clone(), checking_disabled, with(false), with(true)];
-    for (number, way) in ways.iter().chain(&ways).enumerate() {
-        stub.exchange(&way.encode(512)).await;
-        assert_eq!(upstream.questions(), (number + 1).min(ways.len()));
-    }
-}
-
-#[tokio::test]
-async fn search_domains_cost_one_question_each_however_often_they_are_tried() {
-    let (stub, upstream) = told(Duration::ZERO, |asked| {
-        let mut denied = asked.response(Rcode::NXDOMAIN);
-        // The SOA record's own TTL is longer than what it says of names that are not there.
-        denied.authorities = records("example", "@ 3600 SOA ns.example. admin.example. 1 3600 600 86400 30\n");
-        denied
-    })
-    .await;
-    let search = ["db.shop.svc.example", "db.svc.example", "db.example"];
-    let mut burst = JoinSet::new();
-    for id in 0..50_u16 {
-        for host in search {
-            let (socket, query) = (stub.socket().await, question(id, host, Type::AAAA).encode(512));
-            burst.spawn(async move {
-                socket.send(&query).await.unwrap();
-                Message::parse(&receive(&socket).await).unwrap().header.rcode
-            });
-        }
-    }
-    while let Some(rcode) = burst.join_next().await {
-        assert_eq!(rcode.unwrap(), Rcode::NXDOMAIN);
-    }
-    assert_eq!(upstream.questions(), search.len());
-    pass(29).await;
-    assert_eq!(stub.ask(search[0], Type::AAAA).await.authorities[0].ttl, 1);
-    pass(2).await;
-    stub.ask(search[0], Type::AAAA).await;
-    assert_eq!(upstream.questions(), search.len() + 1);
-}
-
-#[tokio::test]
-async fn what_was_said_last_goes_on_for_the_stated_time_while_upstream_is_gone() {
-    let (stub, upstream) = told(Duration::from_secs(600), upstream_answer).await;
-    stub.ask("www.example", Type::A).await;
-    upstream.rescript(|asked, transport| Some(encode(&asked.response(Rcode::SERVFAIL), asked, transport)));
-    pass(6).await;
-    let failing = stub.ask("www.example", Type::A).await;
-    assert_eq!((failing.header.rcode, failing.answers[0].ttl), (Rcode::NOERROR, 5));
-    drop(upstream);
-    tokio::task::yield_now().await;
-    pass(590).await;
-    assert_eq!(stub.ask("www.example", Type::A).await.answers.len(), 1);
-    assert_eq!(counted(&stub.registry, "funicular_stub_stale_total"), 2);
-    pass(20).await;
-    assert_eq!(stub.ask("www.example", Type::A).await.header.rcode, Rcode::SERVFAIL);
 }
 
 #[tokio::test]
@@ -649,8 +401,4 @@ async fn hickory_s_resolver_gets_along_with_the_stub() {
         .collect();
     assert_eq!(legacy, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
     assert!(hickory.lookup_ip("nobody.shop.peak.").await.unwrap_err().is_nx_domain());
-}
-
-fn orders() -> Name {
-    name("orders.shop.peak")
 }
