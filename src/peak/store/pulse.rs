@@ -31,8 +31,9 @@ use super::types::{NodeId, Vote};
 
 /// How often a leader says that it is there.
 const BEAT: Duration = Duration::from_millis(30);
-/// How long a leader may be silent before the others ask each other.
-const SUSPECT: Duration = Duration::from_millis(300);
+/// How long a leader may be silent before the others ask each other. One that was killed is known sooner: nobody listens where it
+/// was. So this is for machines and networks that are gone, and longer than any hiccup of a machine that is not.
+const SUSPECT: Duration = Duration::from_secs(1);
 /// How much longer each node waits than the one before it.
 const STAGGER: Duration = Duration::from_millis(25);
 /// How long an election may take before the next.
@@ -48,7 +49,7 @@ const LATE: Duration = Duration::from_millis(60);
 /// How long it listens then before it stands for election.
 const EXCUSE: Duration = Duration::from_millis(150);
 /// How long a leader may be silent whatever the excuse.
-const EXCUSED: Duration = Duration::from_millis(1_000);
+const EXCUSED: Duration = Duration::from_secs(2);
 
 /// Says that this node leads, while it does, and asks to lead when nobody does. Ends with the node.
 pub(super) async fn run(node: Arc<Node>) {
