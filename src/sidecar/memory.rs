@@ -5,8 +5,8 @@
 //! ```
 //!
 //! What counts is the process's resident memory, as the kernel has it; that is what the pod's limit counts too. It is
-//! looked at when a connection arrives, and now and then while much is in use; an idle sidecar does nothing. Memory that
-//! the allocator holds back is given up before anybody has to wait for it.
+//! looked at when a connection arrives, and now and then while there are any; an idle sidecar does nothing. Memory that
+//! the allocator holds back is given up before anybody has to wait for it, and when many connections have gone.
 
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ use crate::ops::process;
 const FRESH: Duration = Duration::from_millis(20);
 /// How often memory is looked at while more than half of the budget is in use.
 const ROUND: Duration = Duration::from_millis(250);
+/// How often it is looked at otherwise, while connections are open.
+const REST: Duration = Duration::from_secs(5);
+/// How many connections must have gone, and half of all, for the allocator to give up what they had.
+const MANY: i64 = 64;
 /// How often the allocator is asked to give up what is free; that takes milliseconds when there is much of it.
 const TRIM: Duration = Duration::from_secs(1);
 
@@ -92,14 +96,21 @@ impl Memory {
         self.arrived.notify_one();
     }
 
-    /// Keeps an eye on memory while much of it is in use, for as long as it is polled.
-    pub(super) async fn look_after(&self) {
+    /// Keeps an eye on memory while there are connections, of which `open` gives the number, for as long as it is polled.
+    pub(super) async fn look_after(&self, open: impl Fn() -> i64) {
         loop {
             self.arrived.notified().await;
-            loop {
-                tokio::time::sleep(ROUND).await;
-                if !self.is_short() && self.last.lock().resident_bytes < self.most_bytes / 2 {
-                    break;
+            let (mut most, mut much) = (0, true);
+            while much || most > 0 {
+                tokio::time::sleep(if much { ROUND } else { REST }).await;
+                much = self.is_short() || self.last.lock().resident_bytes >= self.most_bytes / 2;
+                let now = open();
+                most = now.max(most);
+                if most - now >= MANY.max(now) {
+                    heap::trim();
+                    most = now;
+                } else if now == 0 {
+                    most = 0;
                 }
             }
         }

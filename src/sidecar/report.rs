@@ -166,6 +166,11 @@ impl Report {
         Open(open)
     }
 
+    /// How many connections are open, either way.
+    pub(crate) fn open(&self) -> i64 {
+        [Direction::Inbound, Direction::Outbound].iter().map(|direction| self.open.with(direction).value()).sum()
+    }
+
     /// A connection is about to be carried.
     pub(crate) fn carrying(&self, line: &Line, direction: Direction, how: Carriage) {
         self.carried.increment(&(direction, how));

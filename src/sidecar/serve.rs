@@ -113,8 +113,8 @@ pub(super) async fn serve(start: Start) -> Result<ExitCode, ServeError> {
     let begun = Arc::new(Notify::new());
     let mut beside = JoinSet::new();
     beside.spawn({
-        let memory = Arc::clone(&lasting.memory);
-        async move { memory.look_after().await }
+        let (memory, report) = (Arc::clone(&lasting.memory), lasting.report().clone());
+        async move { memory.look_after(|| report.open()).await }
     });
     beside.spawn(learn(inbound.load_full(), rules, Arc::clone(&begun)));
     beside.spawn({

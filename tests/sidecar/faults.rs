@@ -1,8 +1,6 @@
 //! What goes wrong around a running sidecar: too few descriptors, too many peers, peers that go.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -10,7 +8,6 @@ use tokio::task::JoinSet;
 use crate::bed::*;
 use crate::life::Process;
 
-const RESIDENT: &str = "funicular_process_resident_memory_bytes";
 const EXPLICIT: &str = "inbound: { listen: \"127.0.0.1:0\" }\n";
 
 /// Says back what it hears, for whoever connects.
@@ -120,38 +117,4 @@ async fn what_is_no_service_is_half_closed_and_reset_as_it_was() {
     client.set_zero_linger().unwrap();
     drop(client);
     ends_by_reset(server).await;
-}
-
-#[tokio::test]
-async fn connections_that_come_and_go_leave_neither_descriptor_nor_memory() {
-    let authority = Authority::new();
-    let sidecar = Process::with_descriptors(1_024, &authority, "127.0.0.1:0", EXPLICIT).await;
-    let to = echo().await;
-    drop(asked(&sidecar, to).await.unwrap());
-    let open = "funicular_connections_open{direction=\"outbound\"}";
-    within(async { while figure(&sidecar, open).await > 0.0 {} }).await;
-    let descriptors = figure(&sidecar, "funicular_process_open_descriptors").await;
-    let before_mib = figure(&sidecar, RESIDENT).await / f64::from(1 << 20);
-    let begun = Instant::now();
-    let mut round = 0;
-    while round < 300 || begun.elapsed() < churning() {
-        round += 1;
-        let mut tcp = within(asked(&sidecar, to)).await.unwrap();
-        within(answers(&mut tcp)).await.unwrap();
-        if round % 3 == 0 {
-            tcp.set_zero_linger().unwrap();
-        }
-    }
-    within(async { while figure(&sidecar, open).await > 0.0 {} }).await;
-    // The question itself takes one each time.
-    let after = figure(&sidecar, "funicular_process_open_descriptors").await;
-    assert!(after <= descriptors + 1.0, "{descriptors} before, {after} after");
-    let after_mib = figure(&sidecar, RESIDENT).await / f64::from(1 << 20);
-    assert!(after_mib < before_mib + 16.0, "{before_mib} MiB before {round} connections, {after_mib} MiB after");
-}
-
-/// How long connections come and go at least; a soak says it, otherwise it is no time at all.
-fn churning() -> Duration {
-    let seconds = std::env::var("FUNICULAR_CHURN_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0))
 }
