@@ -26,7 +26,9 @@ const ROUND: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_secs(5);
 /// How many connections must have gone, and half of all, for the allocator to give up what they had.
 const MANY: i64 = 64;
-/// How often the allocator is asked to give up what is free; that takes milliseconds when there is much of it.
+/// For how long after that it does so each [`REST`]: connections to servers go later than those for which they were made.
+const LINGER: Duration = Duration::from_secs(20);
+/// How often the allocator is asked when memory is short; that takes milliseconds when there is much of it.
 const TRIM: Duration = Duration::from_secs(1);
 
 /// Watches over the budget.
@@ -100,18 +102,23 @@ impl Memory {
     pub(super) async fn look_after(&self, open: impl Fn() -> i64) {
         loop {
             self.arrived.notified().await;
-            let (mut most, mut much) = (0, true);
-            while much || most > 0 {
+            let (mut most, mut much, mut departed, mut trimmed) = (0, true, None, None);
+            while much || most > 0 || departed.is_some() {
                 tokio::time::sleep(if much { ROUND } else { REST }).await;
                 much = self.is_short() || self.last.lock().resident_bytes >= self.most_bytes / 2;
-                let now = open();
-                most = now.max(most);
-                if most - now >= MANY.max(now) {
-                    heap::trim();
-                    most = now;
-                } else if now == 0 {
+                let (connections, now) = (open(), Instant::now());
+                most = connections.max(most);
+                if most - connections >= MANY.max(connections) {
+                    (most, departed) = (connections, Some(now));
+                } else if connections == 0 {
                     most = 0;
                 }
+                let Some(since) = departed else { continue };
+                if trimmed.is_none_or(|at| now - at >= REST) {
+                    heap::trim();
+                    trimmed = Some(now);
+                }
+                departed = Some(since).filter(|&since| now - since < LINGER);
             }
         }
     }

@@ -3,19 +3,19 @@
 //! `FUNICULAR_CROWD` says how many there are of each kind, `FUNICULAR_CROWD_SECONDS` for how long they come and go at
 //! least; a soak says both.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use funicular::demo::bed::Pod;
 use funicular::demo::plan::{MAIL, Service, WEB};
-use funicular::demo::site::{METRICS_PORT, Site, http_get};
+use funicular::demo::site::Site;
 use funicular::ops::process::raise_descriptor_limit;
 use futures_util::StreamExt as _;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::support::{Town, program, town, until};
+use crate::support::{Family, Town, restart, town, until};
 
 /// How many come of each kind unless more are asked for.
 const CROWD: usize = 250;
@@ -131,9 +131,8 @@ impl<'s> Crowd<'s> {
                 tokio::spawn(talk.serve(tcp));
             }
         });
-        let found = site.client().command(program("getent")).args(["ahostsv6", service.name]).run().unwrap();
-        let stand_in: Ipv6Addr = found.split_whitespace().next().unwrap().parse().unwrap();
-        Self { site, pod, talk, to: SocketAddr::new(IpAddr::V6(stand_in), PORT), count: count() }
+        let stand_in = Family::Six.stand_in(site, service.name);
+        Self { site, pod, talk, to: SocketAddr::new(stand_in, PORT), count: count() }
     }
 
     /// Both sidecars.
@@ -204,14 +203,19 @@ impl<'s> Crowd<'s> {
 
     /// Waits until both sidecars hold no more than they did before anybody came, but for what serves the next.
     async fn is_gone(&self, before: &[Held; 2]) -> [Held; 2] {
-        let gone = || {
-            self.held().iter().zip(before).all(|(now, before)| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.held();
+            let gone = |(now, before): (&Held, &Held)| {
                 now.descriptors <= before.descriptors + SPARE_DESCRIPTORS
                     && now.resident_mib <= before.resident_mib + SPARE_MIB
-            })
-        };
-        until("what they had is given back", PATIENCE, gone);
-        self.held()
+            };
+            if now.iter().zip(before).all(gone) {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "{before:?} before, and still {now:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn held(&self) -> [Held; 2] {
@@ -234,29 +238,17 @@ fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-/// Starts a pod's sidecar anew, with these limits and enough memory: it lets in as many as there are, from one caller.
-fn widen(site: &mut Site, pod: impl Fn(&Site) -> &Pod, section: &str, limits: &str) {
-    let name = pod(site).name();
-    let file = site.folder().join(format!("{name}.yaml"));
-    let text = std::fs::read_to_string(&file).unwrap();
-    let wider = text.replacen(&format!("{section}:\n"), &format!("{section}:\n  limits: {{ {limits} }}\n"), 1);
-    assert_ne!(text, wider);
-    std::fs::write(&file, format!("memory: {}MiB\n{wider}", budget_mib(count()))).unwrap();
-    let sidecar = format!("{name}/sidecar");
-    site.kill(&sidecar);
-    let command = pod(site).funicular("sidecar").arg("--config").arg(file);
-    let ready = |site: &Site, _: &str| http_get(pod(site), METRICS_PORT, "/ready").is_ok_and(|page| page.is_some());
-    site.run(&sidecar, command, ready).unwrap();
-}
-
 /// A crowd comes, is idle, slow and gone, over and over; nobody is turned away, and both sidecars are each time what they
 /// were before.
 fn a_crowd_leaves_nothing_behind(service: &Service, talk: Talk) {
     raise_descriptor_limit();
     let Town { site, .. } = &mut town(false);
-    widen(site, Site::client, "outbound", "connections: 50000, pending: 50000");
-    let all = "connections_per_source: 50000, handshakes_per_source: 50000, handshakes: 50000";
-    widen(site, |site| site.pod(service.pods[0]), "inbound", all);
+    let memory = format!("memory: {}MiB\n", budget_mib(count()));
+    let outbound = "outbound:\n  limits: { connections: 50000, pending: 50000 }\n";
+    let inbound =
+        "inbound:\n  limits: { connections_per_source: 50000, handshakes_per_source: 50000, handshakes: 50000 }\n";
+    restart(site, Site::client, |text| memory.clone() + &text.replacen("outbound:\n", outbound, 1));
+    restart(site, |site| site.pod(service.pods[0]), |text| memory.clone() + &text.replacen("inbound:\n", inbound, 1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let crowd = Crowd::of(site, service, talk).await;
@@ -282,10 +274,8 @@ fn a_crowd_leaves_nothing_behind(service: &Service, talk: Talk) {
             );
             assert!(most.iter().all(|held| held.resident_mib < budget_mib(crowd.count) as f64), "{most:?}");
         }
-        for pod in crowd.sidecars() {
-            let refusals = tokio::task::block_in_place(|| site.refusals(pod).unwrap());
-            assert!(refusals.is_empty(), "{}: {refusals:?}", pod.name());
-        }
+        let refusals = tokio::task::block_in_place(|| site.refusals(site.client()).unwrap());
+        assert!(refusals.is_empty(), "{refusals:?}");
     });
 }
 

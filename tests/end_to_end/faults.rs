@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use funicular::demo::plan::{BRIEF, ORDERS};
 use funicular::demo::site::Site;
 
-use crate::support::{Capture, Town, answers, curl, fetch, program, town, until};
+use crate::support::{Capture, Family, Town, answers, curl, fetch, program, town, until};
 
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
@@ -31,8 +31,7 @@ fn a_request_that_meets_a_dead_pod_goes_to_the_next_candidate() {
 fn without_peak_a_known_name_lives_for_its_ttl_and_then_fails_fast_and_counted() {
     const UNREACHABLE: &str = "name-servers-unreachable";
     let Town { site, .. } = &mut town(false);
-    let found = site.client().command(program("getent")).args(["ahostsv6", BRIEF.name]).run().unwrap();
-    let stand_in = found.split_whitespace().next().unwrap().to_owned();
+    let stand_in = Family::Six.stand_in(site, BRIEF.name);
     let url = format!("http://[{stand_in}]/?not-for-strangers");
     let capture = Capture::start(site.router());
     let once = |site: &Site| curl(site.client(), &["-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap();

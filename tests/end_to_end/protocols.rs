@@ -1,14 +1,14 @@
-//! Programs of every kind over a pair of sidecars, as they are: HTTP by requests, everything else by tunnels; over IPv6 and,
-//! for programs that know no other, IPv4.
+//! Programs of every kind over a pair of sidecars, as they are: HTTP by requests, everything else by tunnels; each over IPv6,
+//! and as a program that knows IPv4 alone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use funicular::demo::plan::{self, MAIL, PAGES, PODS, WEB};
 use funicular::demo::site::{Site, accepts};
 
-use crate::support::{Town, curl, program, script, town, until};
+use crate::support::{FAMILIES, Family, Town, curl, program, script, town, until};
 
 /// Debian's own Python, for which Debian's modules are.
 const PYTHON: &str = "/usr/bin/python3";
@@ -24,9 +24,21 @@ fn serve(site: &mut Site, pod: usize, port: u16, name: &str, text: &str) {
     site.run(name, command, |site, _| accepts(site.pod(pod), local(port))).unwrap();
 }
 
-/// What a Python program in the client's pod prints.
-fn ask(site: &Site, name: &str, text: &str, arguments: &[&str]) -> String {
-    let script = script(site, &format!("{name}.py"), text);
+/// What Python knows of addresses, from here on: those of one family.
+fn of_family(family: Family) -> String {
+    let word = match family {
+        Family::Six => "AF_INET6",
+        Family::Four => "AF_INET",
+    };
+    format!(
+        "import socket\nall_kinds = socket.getaddrinfo\n\
+         socket.getaddrinfo = lambda *a, **k: [one for one in all_kinds(*a, **k) if one[0] == socket.{word}]\n"
+    )
+}
+
+/// What a Python program in the client's pod prints that knows one family.
+fn ask(site: &Site, family: Family, name: &str, text: &str, arguments: &[&str]) -> String {
+    let script = script(site, &format!("{name}.py"), &(of_family(family) + text));
     let command = site.client().command(PathBuf::from(PYTHON)).arg(script).args(arguments);
     command.run().unwrap().trim_end().to_owned()
 }
@@ -87,7 +99,7 @@ fn curl_and_nginx_talk_http_1_and_2_with_ranges_over_both_families() {
     let web = |port: u16| format!("http://{}:{port}/big", WEB.name);
     let fetch = |arguments: &[&str]| curl(site.client(), arguments).run().unwrap();
 
-    for family in ["-6", "-4"] {
+    for family in FAMILIES.map(Family::flag) {
         assert!(fetch(&[family, &web(80)]) == content);
         assert!(fetch(&[family, "--http2-prior-knowledge", &web(81)]) == content);
         assert_eq!(fetch(&[family, "-r", "1000-1999", &web(80)]), content[1_000..2_000]);
@@ -135,6 +147,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 "#;
 
+const PUT: &str = "
+import sys, urllib.request as r
+print(r.urlopen(r.Request(sys.argv[1], data=open(sys.argv[2], 'rb').read(), method='PUT')).read().decode())
+";
+
 const FETCH_BY_NODE: &str = r#"
 const [, , url] = process.argv;
 (async () => {
@@ -151,18 +168,22 @@ fn uploads_arrive_whole_from_curl_python_and_node_and_bring_nothing_of_ours() {
     std::fs::write(&big, vec![b'u'; 5_000_000]).unwrap();
     let sum = site.client().command(program("sha256sum")).arg(&big).run().unwrap()[..64].to_owned();
     let (url, path) = (format!("http://{}:82/", WEB.name), big.to_string_lossy().into_owned());
+    let fetch = script(site, "fetch.js", FETCH_BY_NODE);
 
-    // curl asks before it sends as much as that.
-    assert_eq!(curl(site.client(), &["-T", &path, &url]).run().unwrap(), sum);
-    let chunked = ["-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T", &path, &url];
-    assert_eq!(curl(site.client(), &chunked).run().unwrap(), sum);
-    let python = "import sys, urllib.request as r\n\
-                  print(r.urlopen(r.Request(sys.argv[1], data=open(sys.argv[2], 'rb').read(), method='PUT')).read().decode())";
-    assert_eq!(ask(site, "put", python, &[&url, &path]), sum);
-    let node = script(site, "fetch.js", FETCH_BY_NODE);
-    let node = site.client().command(program("node")).arg(node).arg(&url).run().unwrap();
-    assert_eq!(node.lines().count(), 3);
-    assert!(node.contains("host") && !node.contains("peak-"), "{node}");
+    for family in FAMILIES {
+        // curl asks before it sends as much as that.
+        assert_eq!(curl(site.client(), &[family.flag(), "-T", &path, &url]).run().unwrap(), sum);
+        let chunked = [family.flag(), "-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T", &path, &url];
+        assert_eq!(curl(site.client(), &chunked).run().unwrap(), sum);
+        assert_eq!(ask(site, family, "put", PUT, &[&url, &path]), sum);
+        let order = match family {
+            Family::Six => "--dns-result-order=verbatim",
+            Family::Four => "--dns-result-order=ipv4first",
+        };
+        let node = site.client().command(program("node")).arg(order).arg(&fetch).arg(&url).run().unwrap();
+        assert_eq!(node.lines().count(), 3);
+        assert!(node.contains("host") && !node.contains("peak-"), "{node}");
+    }
 }
 
 const SOCKET_SERVER: &str = r#"
@@ -245,12 +266,19 @@ fn websockets_and_grpc_work_unmodified() {
     serve(site, WEB.pods[0], 84, "socket-server", SOCKET_SERVER);
     serve(site, WEB.pods[0], 85, "grpc-server", GRPC_SERVER);
 
-    let socket = ask(site, "socket-client", SOCKET_CLIENT, &[&format!("ws://{}:84/chat", WEB.name)]);
-    let grpc = ask(site, "grpc-client", GRPC_CLIENT, &[&format!("{}:85", WEB.name)]);
+    for family in FAMILIES {
+        let socket = ask(site, family, "socket-client", SOCKET_CLIENT, &[&format!("ws://{}:84/chat", WEB.name)]);
+        // It has a resolver of its own.
+        let server = match family.stand_in(site, WEB.name) {
+            IpAddr::V6(stand_in) => format!("ipv6:[{stand_in}]:85"),
+            IpAddr::V4(stand_in) => format!("ipv4:{stand_in}:85"),
+        };
+        let grpc = ask(site, family, "grpc-client", GRPC_CLIENT, &[&server]);
 
-    assert_eq!((socket.as_str(), grpc.as_str()), ("echoed", "served"));
+        assert_eq!((socket.as_str(), grpc.as_str()), ("echoed", "served"));
+    }
     let by_header = [("direction", "outbound"), ("mode", "header")];
-    assert_eq!(site.counted(site.client(), "funicular_connections_total", &by_header).unwrap(), 2.0);
+    assert_eq!(site.counted(site.client(), "funicular_connections_total", &by_header).unwrap(), 4.0);
 }
 
 #[test]
@@ -280,12 +308,16 @@ fn postgresql_changes_to_tls_inside_and_answers() {
     let server = server.arg(option("unix_socket_directories", place.path()));
     site.run("postgres", server, |site, _| accepts(site.pod(pod), local(5432))).unwrap();
 
-    let database = format!("host={} user=postgres dbname=postgres sslmode=require connect_timeout=20", MAIL.name);
     let query =
         "select ssl, sum(n) from pg_stat_ssl, generate_series(1, 100000) n where pid = pg_backend_pid() group by 1";
-    let answer = site.client().command(program("psql")).args([&database, "-Atc", query]).run().unwrap();
+    for family in FAMILIES {
+        let (name, address) = (MAIL.name, family.stand_in(site, MAIL.name));
+        let at =
+            format!("host={name} hostaddr={address} user=postgres dbname=postgres sslmode=require connect_timeout=20");
+        let answer = site.client().command(program("psql")).args([&at, "-Atc", query]).run().unwrap();
 
-    assert_eq!(answer.trim_end(), "t|5000050000");
+        assert_eq!(answer.trim_end(), "t|5000050000");
+    }
     site.kill("postgres");
 }
 
@@ -328,16 +360,18 @@ fn ssh_logs_in_and_iperf3_measures() {
     let (user, known) = (at("user"), format!("UserKnownHostsFile={}", at("known")));
     let options =
         ["-F", "none", "-i", &user, "-o", &known, "-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=20"];
-    let ssh = site.client().command(program("ssh")).args(options);
-    let said = ssh.args([&format!("root@{}", MAIL.name), "head -c 3000000 /dev/zero | wc -c; echo $SSH_CONNECTION"]);
-    let said = said.run().unwrap();
-    assert!(said.starts_with("3000000\n127.0.0.1 "), "{said}");
+    for family in FAMILIES.map(Family::flag) {
+        let ssh = site.client().command(program("ssh")).args(options).arg(family);
+        let work = "head -c 3000000 /dev/zero | wc -c; echo $SSH_CONNECTION";
+        let said = ssh.args([&format!("root@{}", MAIL.name), work]).run().unwrap();
+        assert!(said.starts_with("3000000\n127.0.0.1 "), "{said}");
 
-    // It has several connections at once, of which the server speaks first on some.
-    let iperf = site.client().command(program("iperf3"));
-    let report = iperf.args(["-c", MAIL.name, "-t", "1", "-P", "2", "-R", "-J"]).run().unwrap();
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert!(report["end"]["sum_received"]["bytes"].as_f64().unwrap() > 1e6, "{report}");
+        // It has several connections at once, of which the server speaks first on some.
+        let iperf = site.client().command(program("iperf3"));
+        let report = iperf.args(["-c", MAIL.name, family, "-t", "1", "-P", "2", "-R", "-J"]).run().unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert!(report["end"]["sum_received"]["bytes"].as_f64().unwrap() > 1e6, "{report}");
+    }
     until("the connections have ended", Duration::from_secs(20), || {
         site.counted(site.client(), "funicular_connections_open", &[("direction", "outbound")]).unwrap() == 0.0
     });

@@ -1,6 +1,7 @@
 //! A running site for a test, and what tests do with it over and over.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use funicular::demo::plan::{CLIENT, ORDERS, Service};
 use funicular::demo::probe::{self, Attempt};
 use funicular::demo::process::PodCommand;
 use funicular::demo::programs;
-use funicular::demo::site::{Options, Site};
+use funicular::demo::site::{METRICS_PORT, Options, Site, http_get};
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
@@ -37,6 +38,50 @@ pub(crate) fn program(name: &str) -> PathBuf {
 /// curl with none of the user's settings.
 pub(crate) fn curl(pod: &Pod, arguments: &[&str]) -> PodCommand {
     pod.command(program("curl")).args(["-q", "-sS", "--noproxy", "*", "-m", "20"]).args(arguments)
+}
+
+/// Starts a pod's sidecar anew, its configuration changed.
+pub(crate) fn restart(site: &mut Site, pod: impl Fn(&Site) -> &Pod, change: impl FnOnce(&str) -> String) {
+    let name = pod(site).name();
+    let file = site.folder().join(format!("{name}.yaml"));
+    let before = std::fs::read_to_string(&file).unwrap();
+    let after = change(&before);
+    assert_ne!(before, after);
+    std::fs::write(&file, after).unwrap();
+    let sidecar = format!("{name}/sidecar");
+    site.kill(&sidecar);
+    let command = pod(site).funicular("sidecar").arg("--config").arg(file);
+    let ready = |site: &Site, _: &str| http_get(pod(site), METRICS_PORT, "/ready").is_ok_and(|page| page.is_some());
+    site.run(&sidecar, command, ready).unwrap();
+}
+
+/// What a program knows of the Internet Protocol: the programs of these tests know one version each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Family {
+    Six,
+    Four,
+}
+
+pub(crate) const FAMILIES: [Family; 2] = [Family::Six, Family::Four];
+
+impl Family {
+    /// The flag by which many programs are told.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Self::Six => "-6",
+            Self::Four => "-4",
+        }
+    }
+
+    /// What programs of this family find for a service in the client's pod.
+    pub(crate) fn stand_in(self, site: &Site, name: &str) -> IpAddr {
+        let kind = match self {
+            Self::Six => "AAAA",
+            Self::Four => "A",
+        };
+        let found = site.client().command(program("dig")).args(["+short", name, kind]).run().unwrap();
+        found.trim_end().parse().unwrap()
+    }
 }
 
 /// What the client's own sidecar would send to a pod, by hand.
