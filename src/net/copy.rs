@@ -31,6 +31,9 @@ use crate::wire::tunnel as tunnel_frame;
 /// What one read takes at most, in bytes: with the header of a tunnel's frame it fills four TLS records.
 const CHUNK_BYTES: usize = 4 * 16_384 - tunnel_frame::HEADER_OCTETS;
 
+/// The same while each is filled and taken at once: fewer and larger pieces have the kernel wake fewer readers.
+const STREAM_BYTES: usize = 16 * 16_384 - tunnel_frame::HEADER_OCTETS;
+
 /// What one read takes at most while memory is short, in bytes.
 const LITTLE_BYTES: usize = 4_096;
 
@@ -218,6 +221,8 @@ struct Direction {
     taken: usize,
     /// The writer may hold bytes of its own (a TLS record not yet on its way).
     unflushed: bool,
+    /// The last piece filled the buffer, and was taken at once.
+    streams: bool,
     carried: u64,
     state: State,
     /// What became of the reader behind what is kept.
@@ -232,11 +237,11 @@ impl Direction {
         W: OverTcp,
     {
         loop {
-            ready!(self.poll_kept(context, writer)).map_err(Failed::Writing)?;
-            if self.unflushed {
-                ready!(Pin::new(&mut *writer).poll_flush(context)).map_err(Failed::Writing)?;
-                self.unflushed = false;
-            }
+            let Poll::Ready(gone) = self.poll_gone(context, writer) else {
+                self.streams = false;
+                return Poll::Pending;
+            };
+            gone.map_err(Failed::Writing)?;
             if let Some(error) = self.broken.take() {
                 return Poll::Ready(Err(Failed::Reading(error)));
             }
@@ -249,6 +254,16 @@ impl Direction {
                 State::Closed => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Has everything on its way that was read before.
+    fn poll_gone<W: OverTcp>(&mut self, context: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
+        ready!(self.poll_kept(context, writer))?;
+        if self.unflushed {
+            ready!(Pin::new(writer).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what is kept, and gives its memory back.
@@ -279,7 +294,11 @@ impl Direction {
         W: OverTcp,
     {
         let mut chunk = Chunk::borrow();
-        let most = if SHORT.load(Ordering::Relaxed) { LITTLE_BYTES } else { CHUNK_BYTES };
+        let most = match (SHORT.load(Ordering::Relaxed), self.streams) {
+            (true, _) => LITTLE_BYTES,
+            (false, false) => CHUNK_BYTES,
+            (false, true) => STREAM_BYTES,
+        };
         let mut buffer = ReadBuf::new(&mut chunk.0[..most]);
         match Pin::new(&mut *reader).poll_read(context, &mut buffer) {
             Poll::Pending => return Ok(Poll::Pending),
@@ -295,6 +314,8 @@ impl Direction {
             writer.ends_with_next();
         }
         let octets = buffer.filled();
+        // Of a tunnel's frames the headers are no content.
+        self.streams = octets.len() + 4 * tunnel_frame::HEADER_OCTETS >= CHUNK_BYTES;
         let written = match Pin::new(writer).poll_write(context, octets) {
             Poll::Ready(Ok(written)) => took(written).map_err(Failed::Writing)?,
             Poll::Ready(Err(error)) => return Err(Failed::Writing(error)),
@@ -348,7 +369,7 @@ pub(super) struct Chunk(pub(super) Box<[u8]>);
 
 impl Chunk {
     pub(super) fn borrow() -> Self {
-        Self(SPARE.take().unwrap_or_else(|| vec![0; CHUNK_BYTES].into()))
+        Self(SPARE.take().unwrap_or_else(|| vec![0; STREAM_BYTES].into()))
     }
 }
 

@@ -117,3 +117,55 @@ async fn what_came_before_a_reset_arrives_before_the_reset() {
     assert_eq!(client.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(relay.await.unwrap().end.unwrap_err().reason(), "server-broke-off");
 }
+
+/// A writer that takes so many pieces, and notes their lengths.
+struct Taking {
+    tcp: TcpStream,
+    more: usize,
+    taken: Vec<usize>,
+}
+
+impl AsyncRead for Taking {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Taking {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        if self.more == 0 {
+            return Poll::Pending;
+        }
+        self.more -= 1;
+        self.taken.push(octets.len());
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl OverTcp for Taking {
+    fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+}
+
+#[tokio::test]
+async fn pieces_are_large_as_long_as_each_is_filled_and_taken_at_once() {
+    let mut writer = Taking { tcp: pair().await.0, more: 3, taken: Vec::new() };
+    let (mut direction, mut endless) = (Direction::default(), tokio::io::repeat(7));
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    assert!(direction.poll(&mut context, &mut endless, &mut writer).is_pending());
+    assert_eq!(writer.taken, [CHUNK_BYTES, STREAM_BYTES, STREAM_BYTES]);
+    assert_eq!(direction.kept.len(), STREAM_BYTES);
+
+    writer.more = 2;
+    assert!(direction.poll(&mut context, &mut endless, &mut writer).is_pending());
+    assert_eq!(writer.taken[3..], [STREAM_BYTES, CHUNK_BYTES], "who has to be waited for is given less");
+}

@@ -36,12 +36,14 @@ use crate::net::copy::OverTcp;
 const RECORD_BYTES: usize = 5 + 16_384 + 256;
 /// The most content of a record (RFC 8446 §5.1).
 const FULL_RECORD: usize = 16_384;
-/// How much is encrypted at once: four full records.
-const PIECE_BYTES: usize = 4 * FULL_RECORD;
-/// Four records, and the beginning of one that came before them.
-const INCOMING_BYTES: usize = 5 * RECORD_BYTES;
-/// Four records and a fifth for what is left over, each as long as it may be.
-const OUTGOING_BYTES: usize = 5 * RECORD_BYTES;
+/// How many full records are read or encrypted at once at most: as many as a transfer reads.
+const RECORDS: usize = 16;
+/// How much is encrypted at once.
+const PIECE_BYTES: usize = RECORDS * FULL_RECORD;
+/// Those records, and the beginning of one that came before them.
+const INCOMING_BYTES: usize = (RECORDS + 1) * RECORD_BYTES;
+/// Those records and another for what is left over, each as long as it may be.
+const OUTGOING_BYTES: usize = (RECORDS + 1) * RECORD_BYTES;
 /// A flight of a handshake is a few kilobytes long.
 const FLIGHT_BYTES: usize = 4_096;
 
@@ -234,7 +236,9 @@ impl<S: Session> TlsStream<S> {
         let mut shared = Shared::borrow(&INCOMING, INCOMING_BYTES);
         let before = self.incoming.len();
         shared.octets[..before].copy_from_slice(&self.incoming);
-        let mut came = ReadBuf::new(&mut shared.octets[before..]);
+        // What the reader has no room for would have to be kept.
+        let most = before + (buffer.remaining() / FULL_RECORD + 1) * RECORD_BYTES;
+        let mut came = ReadBuf::new(&mut shared.octets[before..most.min(INCOMING_BYTES)]);
         ready!(Pin::new(&mut self.tcp).poll_read(context, &mut came))?;
         let whole = before + came.filled().len();
         if whole == before {
