@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::support::{Family, Town, restart, town, until};
 
 /// How many come of each kind unless more are asked for.
-const CROWD: usize = 250;
+const CROWD: usize = 150;
 /// How many come or go at the same time.
 const ABREAST: usize = 64;
 /// Where the application listens.
