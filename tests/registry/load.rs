@@ -29,7 +29,7 @@ const BEAT: Duration = Duration::from_millis(5);
 /// How long a client waits for an answer before it asks elsewhere.
 const WITHIN: Duration = Duration::from_millis(1_500);
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Three nodes under load.
 pub(crate) struct Load {

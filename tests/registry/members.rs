@@ -176,3 +176,32 @@ fn a_node_without_configuration_takes_records_and_grows_to_three_without_losing_
         until(name, &[], || others.iter().all(|other| other.has(name)));
     }
 }
+
+#[test]
+fn what_people_do_with_records_at_the_command_line_is_in_the_registry_and_comes_back_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = folder.path().join("shop.zone");
+    let file = zone.to_str().unwrap();
+    std::fs::write(&zone, "$TTL 60\n@ SOA ns1 admin 7 3600 600 86400 30\n@ NS ns1\nns1 AAAA ::1\n").unwrap();
+    let peak = Bare::start(&folder.path().join("1"), ports(), None);
+    let server = ["--server", peak.api.as_str()];
+    let tried = |arguments: &[&str]| funicular(&[&["record"][..], arguments, &server].concat());
+    let done = |arguments: &[&str]| succeeds(&[&["record"][..], arguments, &server].concat());
+    until("it takes a zone", &[], || tried(&["import", "shop.peak", file]).status.success());
+    done(&["add", "shop.peak", "www", "AAAA", "2001:db8::1"]);
+    done(&["add", "shop.peak", "www", "AAAA", "2001:db8::2"]);
+    let both = done(&["export", "shop.peak"]);
+    done(&["add", "shop.peak", "www", "AAAA", "2001:db8::2"]);
+    assert_eq!(done(&["export", "shop.peak"]), both, "what is there already changes nothing");
+    let swap = ["replace", "shop.peak", "www", "AAAA", "2001:db8::3", "--if", "2001:db8::1", "--if", "2001:db8::2"];
+    done(&swap);
+    assert_eq!(tried(&swap).status.code(), Some(1), "the set is another now");
+    let listed = done(&["list", "shop.peak", "www", "AAAA"]);
+    assert!(listed.contains("2001:db8::3") && !listed.contains("2001:db8::1"), "{listed}");
+    done(&["remove", "shop.peak", "www", "--all"]);
+    assert!(!done(&["export", "shop.peak"]).contains("2001:db8"));
+    std::fs::write(&zone, both).unwrap();
+    done(&["import", "shop.peak", file]);
+    let listed = done(&["list", "shop.peak", "www", "AAAA"]);
+    assert!(listed.contains("2001:db8::1") && listed.contains("2001:db8::2"), "{listed}");
+}

@@ -2,6 +2,9 @@
 //!
 //! The store writes through this door alone, so that a test can stand in for the disk: one that is full, that is slow,
 //! or that loses what was not synced.
+//!
+//! A sync may take seconds where others write much. The thread that waits for it may be the one that hears the network and
+//! the time for all, and signs of life would wait with it: what may wait for a disk while the node serves does so [`aside`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +15,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+/// Does what waits for the disk, while another thread does what else there is.
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    // Where there is one thread, as in a simulated life, nobody else is there.
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread { work() } else { block_in_place(work) }
+}
 
 /// A folder of files.
 pub trait Disk: fmt::Debug + Send + Sync {

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
-use super::disk::Disk;
+use super::disk::{Disk, aside};
 use super::log::ROOM;
 use super::reached::Reached;
 use super::snapshot::{self, SnapshotFault, SnapshotFile, SnapshotHead};
@@ -248,11 +248,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
-        // Held until the file is open, so that the file is the one that is meant.
-        let current = self.0.snapshot.lock();
-        let Some(meta) = current.clone() else { return Ok(None) };
-        let file = snapshot::open(&*self.0.disk, snapshot::CURRENT, false).map_err(|error| unread(&error))?;
-        Ok(file.map(|file| Snapshot { meta, snapshot: Box::new(file) }))
+        aside(|| {
+            // Held until the file is open, so that the file is the one that is meant.
+            let current = self.0.snapshot.lock();
+            let Some(meta) = current.clone() else { return Ok(None) };
+            let file = snapshot::open(&*self.0.disk, snapshot::CURRENT, false).map_err(|error| unread(&error))?;
+            Ok(file.map(|file| Snapshot { meta, snapshot: Box::new(file) }))
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use openraft::{AnyError, OptionalSend};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::disk::aside;
 use super::lease::Lease;
 use super::message::{Ask, Lane, Network, No, Tell, Unreached};
 use super::types::{
@@ -188,7 +189,7 @@ impl Line {
         let mut at = 0;
         loop {
             let mut octets = vec![0; PART.min((length - at) as usize)];
-            file.read(at, &mut octets).map_err(|error| away(&error))?;
+            aside(|| file.read(at, &mut octets)).map_err(|error| away(&error))?;
             let last = at + octets.len() as u64 == length;
             let part = Ask::Snapshot { vote, meta: snapshot.meta.clone(), at, octets: octets.into_boxed_slice(), last };
             match self.ask(Lane::Bulk, part, PART_TIME).await {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::Batcher;
+use super::disk::aside;
 use super::lease::Lease;
 use super::log::Log;
 use super::machine::Machine;
@@ -361,7 +362,7 @@ impl Node {
             }
         }
         let Some(Receiving { file, .. }) = receiving.as_ref() else { return Tell::No(No::Failed) };
-        if let Err(error) = file.file.write(at, octets) {
+        if let Err(error) = aside(|| file.file.write(at, octets)) {
             tracing::error!(%error, "a snapshot cannot be written");
             return Tell::No(No::Failed);
         }

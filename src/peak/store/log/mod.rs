@@ -16,6 +16,8 @@
 
 mod frame;
 mod known;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt::Debug;
@@ -30,7 +32,7 @@ use openraft::{OptionalSend, StorageIOError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::disk::Disk;
+use super::disk::{Disk, aside};
 use super::machine::Kept;
 use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 use frame::Record;
@@ -238,7 +240,7 @@ impl Log {
         // Not synced for its own sake. All that it speaks of was queued before.
         records.extend(committed.map(|committed| Record::Committed(Some(committed))));
         loop {
-            match writer.put(&records) {
+            match aside(|| writer.put(&records)) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     tracing::error!(file = %writer.place().display(), "the disk is full: the registry's log waits for room");
@@ -336,7 +338,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         }
         self.put(vec![Record::Purged(Some(log_id))]).await?;
         let mut writer = self.0.writer.lock().await;
-        if let Err(error) = writer.remove_up_to(log_id.index) {
+        if let Err(error) = aside(|| writer.remove_up_to(log_id.index)) {
             tracing::warn!(%error, "a file of the registry's log could not be removed");
         }
         self.0.known.lock().octets = writer.octets();

@@ -12,8 +12,9 @@ use crate::peak::store::types::{LogId, Vote};
 
 /// Octets after which a new file begins.
 pub(super) const SEGMENT: u64 = 16 << 20;
-/// Octets that are filled with zeros at once.
-const AHEAD: u64 = 1 << 20;
+/// Octets that are filled with zeros at once: a sync that has them to write takes as much longer as they are many, and all
+/// who wait for it wait that much.
+const AHEAD: u64 = 128 << 10;
 
 /// A file of the log.
 #[derive(Debug)]
