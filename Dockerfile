@@ -11,6 +11,7 @@ RUN apk add --no-cache build-base linux-headers
 ENV RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs"
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo ./.cargo
 # The manifest names its benchmarks, and cargo reads no manifest whose files are not there.
 COPY benches ./benches
 # Dependencies first, so that a change of our own code does not build them again.

@@ -110,7 +110,9 @@ fn refused(plan: &Plan, sets: &[Set]) -> Chain {
         let own = rule([Match::To(to), Match::Tcp], Verdict::Reset, "nobody is at a stand-in but the sidecar");
         [own, rule([Match::To(to)], Verdict::Reject, "a stand-in takes TCP, nothing else")]
     };
-    let mut rules: Vec<_> = both_stand_ins(plan).flat_map(refuse).collect();
+    // Every packet comes by here, and nearly all are of connections whose first one was let pass.
+    let mut rules = vec![rule([Match::Tcp, Match::Established], Verdict::Accept, "let pass when it began")];
+    rules.extend(both_stand_ins(plan).flat_map(refuse));
     for (name, condition) in [(REFUSE_QUIC4, Match::ToV4In as fn(String) -> Match), (REFUSE_QUIC6, Match::ToV6In)] {
         let quic =
             |to| rule([to, Match::UdpPort(QUIC)], Verdict::Reject, "--refuse-quic: TCP goes through the sidecar");
@@ -128,9 +130,10 @@ fn inbound(plan: &Plan, sets: &[Set]) -> Chain {
 }
 
 fn datagrams(plan: &Plan, sets: &[Set]) -> Chain {
-    // Over TCP it is behind the inbound redirect already.
     let stub = [Match::InputElsewhere, Match::UdpPort(plan.ports.dns)];
     let mut rules = vec![
+        // The stub over TCP is behind the inbound redirect already.
+        rule([Match::Tcp], Verdict::Accept, "no datagram"),
         rule(stub, Verdict::Drop, "the stub answers this pod alone"),
         rule([Match::InputElsewhere, Match::Udp, Match::Established], Verdict::Accept, "answers to the pod"),
     ];
@@ -191,12 +194,20 @@ mod tests {
         assert_eq!(
             rules,
             [
+                "meta l4proto tcp accept",
                 "iif != \"lo\" udp dport 15053 drop",
                 "iif != \"lo\" meta l4proto udp ct state established,related accept",
                 "udp dport @inbound_udp_ports accept",
                 "iif != \"lo\" meta l4proto udp drop",
             ]
         );
+    }
+
+    #[test]
+    fn packets_of_tcp_connections_under_way_are_held_against_no_other_rule() {
+        let table = table(&plan("--uid 1"));
+        assert_eq!(texts(&table, "refused")[0], "meta l4proto tcp ct state established,related accept");
+        assert_eq!(texts(&table, "datagrams")[0], "meta l4proto tcp accept");
     }
 
     #[test]

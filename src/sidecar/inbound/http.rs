@@ -309,6 +309,11 @@ impl Conversation {
         {
             return Ok(known);
         }
+        // Apart, as it is long and every request would have room for it.
+        Box::pin(self.verify(token, now)).await
+    }
+
+    async fn verify(&self, token: Option<&HeaderValue>, now: UnixSeconds) -> Result<Known, InboundError> {
         let octets = token.and_then(|token| token.as_bytes().get(BEARER.len()..));
         let caller = self.inbound.verifier.verify(octets, &self.own.name, now)?;
         let service = self.inbound.directory.lookup(&self.own.name).await.map_err(InboundError::RulesUnknown)?;
@@ -360,6 +365,11 @@ impl Conversation {
         if may_reuse && let Some(sender) = self.application_again(repeatable) {
             return Ok(sender);
         }
+        // Apart, as it is long and every request would have room for it.
+        Box::pin(self.another_application(may_reuse, repeatable)).await
+    }
+
+    async fn another_application(&self, may_reuse: bool, repeatable: bool) -> Result<Sender, InboundError> {
         let _opening = if self.version == Version::Two { Some(self.opening.lock().await) } else { None };
         if may_reuse && let Some(sender) = self.application_again(repeatable) {
             return Ok(sender);
@@ -413,5 +423,20 @@ fn token(headers: &HeaderMap) -> Result<Option<&HeaderValue>, InboundError> {
     match fields.count() {
         0 if is_bearer => Ok(Some(first)),
         others => Err(InboundError::TokenField { found: others + 1 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room<A, B, F: Future>(_of: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_is_moved_with_little_room() {
+        let room = room(Conversation::answer);
+        assert!(room <= 4_096, "{room} octets");
     }
 }

@@ -52,7 +52,7 @@ use crate::sidecar::http::golden::Golden;
 use crate::sidecar::http::message::{Prepared, Question, answered};
 use crate::sidecar::http::prefixed::Prefixed;
 use crate::sidecar::http::serve::{ServeError, serve};
-use crate::sidecar::http::{Seen, Version, upgrade};
+use crate::sidecar::http::{Version, upgrade};
 use crate::sidecar::report::{Refusal as _, Report};
 
 /// What HTTP/2 begins with (RFC 9113 §3.4).
@@ -200,10 +200,11 @@ impl Conversation {
         let Prepared { request, survey, turning } = Prepared::from(request)?;
         let wanted = Wanted { version: self.version, to_upgrade: turning.is_some() };
         self.outbound.retries.call(&self.called.service.name);
-        let key = self.key(&request).await?;
+        let standing = self.standing().await?;
+        let key = standing.key(&request);
         let question = Question::of(request, survey, self.version, &self.sent);
         let shutting = question.shutting();
-        let (answer, peer) = self.ask(question, key.as_deref(), wanted).await?;
+        let (answer, peer) = self.ask(question, standing, key.as_deref(), wanted).await?;
         let refused = answer.headers().get(REFUSAL).cloned();
         let (mut answer, turned) = answered(answer, turning).map_err(Failure::Answer)?;
         if let Some(refused) = refused {
@@ -221,12 +222,12 @@ impl Conversation {
     async fn ask(
         self: &Arc<Self>,
         mut question: Question,
+        mut standing: Arc<Standing>,
         key: Option<&[u8]>,
         wanted: Wanted,
     ) -> Result<(Response<Incoming>, Peer), Failure> {
         let (mut may_reuse, mut misdirected) = (true, false);
         for turn in 1.. {
-            let standing = self.standing().await?;
             let mut peer = self.peer(&standing, key, wanted, may_reuse).await?;
             let mut request = formed(question.request, peer.version(), &self.called)?;
             request.headers_mut().insert(TOKEN, standing.token());
@@ -246,6 +247,7 @@ impl Conversation {
             };
             may_reuse = false;
             self.outbound.report.repeated();
+            standing = self.standing().await?;
         }
         unreachable!("the last turn ends in an answer or a failure")
     }
@@ -307,6 +309,17 @@ impl Conversation {
         if may_reuse && let Some(peer) = self.last_again(standing, key, wanted) {
             return Ok(peer);
         }
+        // Apart, as it is long and every request would have room for it.
+        Box::pin(self.another_peer(standing, key, wanted, may_reuse)).await
+    }
+
+    async fn another_peer(
+        &self,
+        standing: &Standing,
+        key: Option<&[u8]>,
+        wanted: Wanted,
+        may_reuse: bool,
+    ) -> Result<Peer, OutboundError> {
         let all_will_ask = self.version == Version::Two && key.is_none();
         let _opening = if all_will_ask { Some(self.opening.lock().await) } else { None };
         if all_will_ask
@@ -372,14 +385,6 @@ impl Conversation {
             now: Some(clock::now()),
         };
         standing.rule().check(&standing.called().service.space, *peer.destination_v6().ip(), &known).is_ok()
-    }
-
-    /// The request's content key, where the rule reads one.
-    async fn key<B>(&self, request: &Request<B>) -> Result<Option<Vec<u8>>, OutboundError> {
-        let standing = self.standing().await?;
-        let (rule, service) = (standing.rule(), &standing.called().service.name);
-        let read = || rule.content_source().key(&Seen(request), service).into_owned();
-        Ok(rule.reads_content().then(read))
     }
 
     /// The next request is to ask again what it goes by.
@@ -479,4 +484,19 @@ fn host_of(called: &Called) -> String {
     let mut name = called.asked.to_string();
     name.pop();
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room<A, B, F: Future>(_of: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_is_moved_with_little_room() {
+        let room = room(Conversation::answer);
+        assert!(room <= 4_608, "{room} octets");
+    }
 }

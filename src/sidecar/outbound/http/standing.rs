@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ use super::super::{NoCredential, OutboundError};
 use super::Conversation;
 use crate::model::ssa::Rule;
 use crate::ops::clock;
+use crate::sidecar::http::Seen;
 use crate::sidecar::http::fields::TOKEN;
 
 /// How long it stands.
@@ -42,6 +44,12 @@ impl Standing {
         self.in_force.rule()
     }
 
+    /// A request's content key, where the rule reads one.
+    pub(super) fn key<B>(&self, request: &Request<B>) -> Option<Vec<u8>> {
+        let read = || self.rule().content_source().key(&Seen(request), &self.called.service.name).into_owned();
+        self.rule().reads_content().then(read)
+    }
+
     /// The value of [`TOKEN`].
     pub(super) fn token(&self) -> HeaderValue {
         self.token.clone()
@@ -57,7 +65,8 @@ impl Conversation {
         {
             return Ok(Arc::clone(standing));
         }
-        let standing = Arc::new(self.stand(stood.as_deref()).await?);
+        // Apart, as it is long and every request would have room for it.
+        let standing = Arc::new(Box::pin(self.stand(stood.as_deref())).await?);
         *self.standing.lock() = Some(Arc::clone(&standing));
         Ok(standing)
     }
