@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bed;
+mod conformance;
+mod downgrade;
 mod explicit;
 mod faults;
 mod http;
