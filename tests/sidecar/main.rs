@@ -17,6 +17,7 @@ mod outbound;
 mod overheard;
 mod pair;
 mod reload;
+mod replay;
 mod smuggling;
 mod succession;
 mod tunnel;
