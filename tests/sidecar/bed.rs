@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,9 +87,16 @@ impl Authority {
 
     /// Writes `cert.pem` and `key.pem` for a name, and serves with them.
     pub(crate) fn server(&self, name: &str) -> ServerTls {
+        self.server_during(name, 1975..4096)
+    }
+
+    /// The same, with a certificate that holds from the first day of one year to that of another.
+    pub(crate) fn server_during(&self, name: &str, years: Range<i32>) -> ServerTls {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate =
-            rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
         ServerTls::from_files(&self.path("cert.pem"), &self.path("key.pem"), &PROTOCOLS).unwrap()

@@ -362,20 +362,20 @@ async fn a_request_at_an_address_that_its_key_does_not_lead_to_is_misdirected() 
 }
 
 /// A server by hand: each connection of a caller, behind TLS.
-struct ByHandServer {
+pub(crate) struct ByHandServer {
     listener: tokio::net::TcpListener,
     tls: funicular::net::tls::ServerTls,
 }
 
 impl ByHandServer {
-    async fn start(authority: &Authority) -> (Self, OutboundBed) {
+    pub(crate) async fn start(authority: &Authority) -> (Self, OutboundBed) {
         let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
         let port = Some(listener.local_addr().unwrap().port());
         let bed = OutboundBed::new(authority, Table::of([service(&["::1/128"], &[HEADER], port)]));
         (Self { listener, tls: authority.server(SERVICE) }, bed)
     }
 
-    async fn accept(&self) -> funicular::net::tls::ServerStream {
+    pub(crate) async fn accept(&self) -> funicular::net::tls::ServerStream {
         use funicular::net::tls::{First, first_octets};
         let First::Tls(hello) = first_octets(within(self.listener.accept()).await.unwrap().0).await.unwrap() else {
             panic!("no TLS");

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bed;
+mod conformance;
+mod downgrade;
 mod explicit;
 mod faults;
 mod http;
@@ -15,6 +17,7 @@ mod outbound;
 mod overheard;
 mod pair;
 mod reload;
+mod replay;
 mod smuggling;
 mod succession;
 mod tunnel;

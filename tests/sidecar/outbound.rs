@@ -52,10 +52,14 @@ async fn a_server_that_proves_the_name_gets_one_header_and_then_the_bytes() {
 #[tokio::test]
 async fn a_server_that_cannot_prove_the_name_gets_no_token_and_no_byte() {
     let (ours, other) = (Authority::new(), Authority::new());
-    let other_name = Authority::new();
-    for (client, tls) in [(&ours, other.server(SERVICE)), (&other_name, other_name.server("users.shop.peak"))] {
+    for tls in [
+        other.server(SERVICE),
+        ours.server("users.shop.peak"),
+        ours.server_during(SERVICE, 2000..2001),
+        ours.server_during(SERVICE, 4000..4096),
+    ] {
         let (listener, port) = server().await;
-        let outbound = OutboundBed::new(client, on_loopback(PP2, port)).start().await;
+        let outbound = OutboundBed::new(&ours, on_loopback(PP2, port)).start().await;
         let mut app = outbound.connect().await;
         app.write_all(b"question").await.unwrap();
         let First::Tls(hello) = first_octets(listener.accept().await.unwrap().0).await.unwrap() else {

@@ -257,6 +257,8 @@ async fn malformed_frames_end_their_own_tunnel_alone_each_for_its_own_reason() {
         (b"\x01\0\0\x01", "frame-length-wrong"),
         (b"\x02\x01\0\0", "token-too-long"),
         (b"\x02\0\0\x05a.b.c", "token-malformed"),
+        // The header once more, where a frame is due.
+        (&header[..], "frame-kind-unknown"),
     ] {
         let stream = caller.speaking(TUNNEL, &inbound, &[&header, octets].concat()).await.unwrap();
         ends_by_reset(stream).await;
@@ -273,6 +275,27 @@ async fn malformed_frames_end_their_own_tunnel_alone_each_for_its_own_reason() {
         .await;
         hears(&mut good, &mut good_server, "still here").await;
     }
+}
+
+#[tokio::test]
+async fn what_follows_the_end_of_a_stream_is_no_part_of_it_and_must_be_a_header() {
+    let authority = Authority::new();
+    let token = authority.token();
+    let mut application = Application::start().await;
+    let inbound = InboundBed::new(&authority, application.port).start().await;
+    let caller = Caller::with(&authority, token.as_bytes());
+    let mut octets = Vec::new();
+    caller.header.encode(&mut octets).unwrap();
+    octets.extend_from_slice(b"\0\0\0\x03all\x01\0\0\0\0\0\0\x04more");
+    let _stream = caller.speaking(TUNNEL, &inbound, &octets).await.unwrap();
+
+    let mut server = application.accept().await;
+    let mut heard = Vec::new();
+    within(server.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"all");
+    drop(server);
+    inbound.refused("inbound", "proxy-header-missing", 1).await;
+    assert!(application.is_untouched());
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ pub(in crate::sidecar) enum BadRequest {
     /// RFC 9110 §7.2: Host is an authority without user; where the target has one as well, they are the same.
     #[error("the request's Host is no host, or not that of its target")]
     Host,
+    /// RFC 9112 §3.2.
+    #[error("the request's target is none that its method can have")]
+    Target,
     /// RFC 9112 §6.1.
     #[error("the content has a transfer coding besides chunked, which is not read here")]
     Coding,
@@ -38,6 +41,7 @@ impl BadRequest {
         match self {
             Self::TooLong(_) => "header-too-large",
             Self::Hosts { .. } | Self::Host => "host-malformed",
+            Self::Target => "target-malformed",
             Self::Coding => "transfer-coding-unknown",
             Self::Unasked => "upgrade-unasked",
             Self::Version => "http-version-wrong",
@@ -48,7 +52,7 @@ impl BadRequest {
     pub(in crate::sidecar) fn status(&self) -> StatusCode {
         match self {
             Self::TooLong(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Hosts { .. } | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Hosts { .. } | Self::Host | Self::Target => StatusCode::BAD_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Unasked => StatusCode::BAD_GATEWAY,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,

@@ -71,17 +71,45 @@ fn well_formed(request: &Request<Incoming>, survey: Survey) -> Result<(), BadReq
     if survey.hosts > 1 || (needs_host && survey.hosts == 0) {
         return Err(BadRequest::Hosts { found: survey.hosts });
     }
+    if !is_target_of(request) {
+        return Err(BadRequest::Target);
+    }
+    if target.is_some_and(|target| !names_a_host(target)) {
+        return Err(BadRequest::Host);
+    }
     let Some(host) = request.headers().get(HOST) else { return Ok(()) };
     let host = Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host);
     // RFC 9112 §3.2.2: of HTTP/1.1 the target's counts. RFC 9113 §8.3.1: of HTTP/2 they are to be the same.
     match (host, target) {
         (Err(_), _) if request.headers().get(HOST).is_some_and(HeaderValue::is_empty) => Ok(()),
         (Err(error), _) => Err(error),
-        (Ok(host), _) if host.as_str().contains('@') => Err(BadRequest::Host),
+        (Ok(host), _) if !names_a_host(&host) => Err(BadRequest::Host),
         (Ok(host), Some(target)) if request.version() == hyper::Version::HTTP_2 && host != *target => {
             Err(BadRequest::Host)
         }
         (Ok(_), _) => Ok(()),
+    }
+}
+
+/// RFC 9112 §3.2: a name alone with a port is CONNECT's target, and CONNECT has no other; `*` is that of OPTIONS. What
+/// HTTP/2 has instead is judged where its frames are read.
+fn is_target_of(request: &Request<Incoming>) -> bool {
+    let (method, target) = (request.method(), request.uri());
+    let name_alone = target.authority().is_some() && target.scheme().is_none();
+    match (method, request.version()) {
+        (_, hyper::Version::HTTP_2) => true,
+        (&Method::CONNECT, _) => name_alone && target.port_u16().is_some_and(|port| port != 0),
+        (&Method::OPTIONS, _) => !name_alone,
+        (_, _) => !name_alone && target.path() != "*",
+    }
+}
+
+/// RFC 9110 §4.2.4 and §7.2, RFC 9113 §8.3.1: a host and perhaps a port, and no user.
+fn names_a_host(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()).map(|behind| behind.split_at_checked(1)) {
+        Some(None) => true,
+        Some(Some((colon, port))) => colon == ":" && port.bytes().all(|octet| octet.is_ascii_digit()),
+        None => false,
     }
 }
 
