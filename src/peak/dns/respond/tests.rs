@@ -1,3 +1,5 @@
+//! The answer function, request by request.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
