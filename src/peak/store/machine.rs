@@ -248,13 +248,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
-        aside(|| {
+        let opened = aside(|| {
             // Held until the file is open, so that the file is the one that is meant.
             let current = self.0.snapshot.lock();
-            let Some(meta) = current.clone() else { return Ok(None) };
-            let file = snapshot::open(&*self.0.disk, snapshot::CURRENT, false).map_err(|error| unread(&error))?;
-            Ok(file.map(|file| Snapshot { meta, snapshot: Box::new(file) }))
-        })
+            let file = current.is_some().then(|| snapshot::open(&*self.0.disk, snapshot::CURRENT, false)).transpose();
+            file.map(|file| current.clone().zip(file.flatten()))
+        });
+        let opened = opened.map_err(|error| unread(&error))?;
+        Ok(opened.map(|(meta, file)| Snapshot { meta, snapshot: Box::new(file) }))
     }
 }
 
