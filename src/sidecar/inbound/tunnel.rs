@@ -260,7 +260,8 @@ impl Inbound {
             Err(refusal) => self.tolerate(refusal)?,
         };
         accepted.tunnel.party().admit(&passage);
-        self.forward(&passage, Some(accepted.own), &accepted.arrived, Some(&introduction), line).await
+        let said = !accepted.tunnel.ahead().is_empty();
+        self.forward(&passage, Some(accepted.own), &accepted.arrived, (Some(&introduction), said), line).await
     }
 }
 
