@@ -4,7 +4,8 @@
 //! ends the stream alone. When a stream has finished both ways, the next may begin.
 //!
 //! What goes before content (the stream's PROXY header, a frame's header, a renewed token) waits until there is
-//! something to go with it, so that it costs no write of its own; when nothing comes, reading sends it.
+//! something to go with it, so that it costs no write of its own; when nothing comes, reading sends it. The end of a
+//! stream whose other end has come may wait for the next stream in the same way ([`Party::end_may_wait`]).
 //!
 //! A stream that breaks off ends the tunnel with it: what is under way could not be told from the next stream's.
 
@@ -34,6 +35,12 @@ pub trait Party: Unpin {
     /// # Errors
     /// The reason why the new one is no good; the tunnel ends.
     fn renew(&mut self, token: &[u8]) -> Result<(), &'static str>;
+
+    /// Whether our end of a stream may wait for the next stream once the peer's has come. Whoever says so has
+    /// [`Tunnel::say_end`] called when none comes soon. Usually not: the peer may have said its last to hear ours.
+    fn end_may_wait(&self) -> bool {
+        false
+    }
 }
 
 /// What ends a tunnel besides a connection that fails.
@@ -85,6 +92,8 @@ pub struct Tunnel<S, P> {
     ended: bool,
     /// Our direction ends with the content that is written next.
     last: bool,
+    /// What is unsaid is the stream's end, which waits for the next stream.
+    end_waits: bool,
     first: First,
 }
 
@@ -112,6 +121,7 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
             promised: 0,
             ended: false,
             last: false,
+            end_waits: false,
             first: First::Settled,
         }
     }
@@ -120,7 +130,11 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
     /// stream's first octets are kept until the server says something.
     pub fn open(&mut self, header: Vec<u8>, may_be_untaken: bool) {
         self.begin();
-        self.unsaid = header;
+        if self.unsaid.is_empty() {
+            self.unsaid = header;
+        } else {
+            self.unsaid.extend_from_slice(&header);
+        }
         self.first = if may_be_untaken { First::Unheard(Vec::new()) } else { First::Settled };
     }
 
@@ -135,8 +149,9 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
 
     fn begin(&mut self) {
         self.decoder = Decoder::default();
-        self.unsaid = Vec::new();
-        (self.said, self.promised, self.ended, self.last) = (0, 0, false, false);
+        // The last stream's end, if it has waited.
+        self.unsaid.drain(..self.said);
+        (self.said, self.promised, self.ended, self.last, self.end_waits) = (0, 0, false, false, false);
         self.first = First::Settled;
     }
 
@@ -167,7 +182,21 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
 
     /// Whether the stream has finished both ways, so that the next may begin.
     pub fn is_free(&self) -> bool {
-        self.ended && self.unsaid.is_empty() && self.decoder.has_ended()
+        self.ended && (self.unsaid.is_empty() || self.end_waits) && self.decoder.has_ended()
+    }
+
+    /// Whether the end of the last stream waits for the next one.
+    pub fn end_waits(&self) -> bool {
+        self.end_waits
+    }
+
+    /// Says the end that has waited, as far as that can be done at once. A connection that fails shows when it is used.
+    pub fn say_end(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        if self.end_waits && self.poll_unsaid(&mut context).is_ready() {
+            self.end_waits = false;
+            let _ = Pin::new(&mut self.beneath).poll_flush(&mut context);
+        }
     }
 
     /// Whether a free tunnel is still good as far as we can tell without asking: nothing has come, no end either.
@@ -195,6 +224,7 @@ impl<S: OverTcp, P: Party> Tunnel<S, P> {
 
     /// Says that no further stream follows, as far as that can be done at once, and lets go.
     pub fn close(mut self) {
+        self.say_end();
         super::copy::finish_on_drop(self.beneath.tcp());
         let _ = Pin::new(&mut self.beneath).poll_shutdown(&mut Context::from_waker(Waker::noop()));
     }
@@ -380,7 +410,11 @@ impl<S: OverTcp, P: Party> AsyncWrite for Tunnel<S, P> {
         let tunnel = self.get_mut();
         if !tunnel.ended {
             tunnel.ended = true;
+            tunnel.end_waits = tunnel.unsaid.is_empty() && tunnel.decoder.has_ended() && tunnel.party.end_may_wait();
             tunnel.unsaid.extend_from_slice(&tunnel::end());
+        }
+        if tunnel.end_waits {
+            return Poll::Ready(Ok(()));
         }
         ready!(tunnel.poll_unsaid(context))?;
         Pin::new(&mut tunnel.beneath).poll_flush(context)

@@ -7,7 +7,9 @@ use super::*;
 
 /// Who has no tokens.
 #[derive(Default)]
-struct Nobody;
+struct Nobody {
+    ends_wait: bool,
+}
 
 impl Party for Nobody {
     fn renewed(&mut self) -> Option<Vec<u8>> {
@@ -17,6 +19,10 @@ impl Party for Nobody {
     fn renew(&mut self, _token: &[u8]) -> Result<(), &'static str> {
         Err("token-unexpected")
     }
+
+    fn end_may_wait(&self) -> bool {
+        self.ends_wait
+    }
 }
 
 type Plain = Tunnel<TcpStream, Nobody>;
@@ -24,7 +30,7 @@ type Plain = Tunnel<TcpStream, Nobody>;
 async fn pair() -> (Plain, Plain) {
     let listener = TcpListener::bind("[::1]:0").await.unwrap();
     let (near, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (Tunnel::new(near.unwrap(), Nobody), Tunnel::new(accepted.unwrap().0, Nobody))
+    (Tunnel::new(near.unwrap(), Nobody::default()), Tunnel::new(accepted.unwrap().0, Nobody::default()))
 }
 
 /// Opens a stream with a header of four octets.
@@ -58,6 +64,58 @@ async fn streams_follow_each_other_and_keep_apart() {
         assert_eq!(heard(&mut client).await, b"heard");
         assert!(server.is_free() && client.is_free() && client.is_quiet());
     }
+}
+
+/// A stream whose server ends first, and whose client has ended after that.
+async fn ended_by_the_server_first(client: &mut Plain, server: &mut Plain) {
+    stream(client, server, false).await;
+    server.shutdown().await.unwrap();
+    assert_eq!(heard(client).await, b"");
+    client.shutdown().await.unwrap();
+    assert!(client.is_free());
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_waits_for_goes_with_the_next_stream_or_when_told() {
+    let (mut client, mut server) = pair().await;
+    client.party().ends_wait = true;
+
+    ended_by_the_server_first(&mut client, &mut server).await;
+    assert!(client.end_waits() && server.is_quiet());
+    client.open(b"HEAD".to_vec(), false);
+    client.write_all(b"second").await.unwrap();
+    assert_eq!(heard(&mut server).await, b"");
+    assert!(server.is_free() && server.ahead().starts_with(b"HEAD"));
+    server.accept(4);
+    let mut said = [0; 6];
+    server.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"second");
+    server.shutdown().await.unwrap();
+    assert_eq!(heard(&mut client).await, b"");
+
+    client.shutdown().await.unwrap();
+    client.say_end();
+    assert!(client.is_free() && !client.end_waits());
+    assert_eq!(heard(&mut server).await, b"");
+    assert!(server.is_free());
+}
+
+#[tokio::test]
+async fn an_end_that_the_server_may_wait_for_does_not_wait_and_one_that_waits_goes_before_the_tunnel_closes() {
+    let (mut client, mut server) = pair().await;
+    client.party().ends_wait = true;
+    stream(&mut client, &mut server, false).await;
+    client.shutdown().await.unwrap();
+    assert!(!client.end_waits());
+    assert_eq!(heard(&mut server).await, b"");
+    server.shutdown().await.unwrap();
+    assert_eq!(heard(&mut client).await, b"");
+
+    ended_by_the_server_first(&mut client, &mut server).await;
+    assert!(client.end_waits());
+    client.close();
+    assert_eq!(heard(&mut server).await, b"");
+    assert_eq!(server.more_ahead().await.unwrap(), 0);
 }
 
 #[tokio::test]

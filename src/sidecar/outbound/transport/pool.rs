@@ -38,6 +38,8 @@ pub const MOST_OF_A_SERVICE: usize = 64;
 pub const MOST: usize = 1_024;
 /// How often idle tunnels are looked over.
 const ROUND: Duration = Duration::from_secs(5);
+/// How long the end of a stream waits for a next stream to go with.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(5);
 
 /// What tunnels must have in common to be taken for each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,16 +74,26 @@ pub trait Spare {
     /// Whether it may serve once more, whomever.
     fn is_good(&mut self, now: Instant) -> bool;
 
+    /// Whether something is to be said on it that may wait a little for its next use.
+    fn has_last_words(&self) -> bool {
+        false
+    }
+
+    /// Says that.
+    fn say_last_words(&mut self) {}
+
     /// Ends it in good order.
     fn close(self);
 }
 
 /// The idle connections of a sidecar.
-pub struct Pool<T> {
+pub struct Pool<T: Spare> {
     shelves: Mutex<Shelves<T>>,
     idle: Gauge,
     /// Something was kept, so there is something to look over.
     kept: Notify,
+    /// Last words wait.
+    unsaid: Notify,
 }
 
 struct Shelves<T> {
@@ -92,7 +104,12 @@ struct Shelves<T> {
 impl<T: Spare> Pool<T> {
     /// An empty pool that says in `idle` how many connections it holds.
     pub(crate) fn new(idle: Gauge) -> Self {
-        Self { shelves: Mutex::new(Shelves { of: HashMap::new(), count: 0 }), idle, kept: Notify::new() }
+        Self {
+            shelves: Mutex::new(Shelves { of: HashMap::new(), count: 0 }),
+            idle,
+            kept: Notify::new(),
+            unsaid: Notify::new(),
+        }
     }
 
     /// One into the slice of the picked address that serves as well as a new connection to it; `allowed` says whether what
@@ -140,6 +157,9 @@ impl<T: Spare> Pool<T> {
         if !free.is_good(Instant::now()) {
             return free.close();
         }
+        if free.has_last_words() {
+            self.unsaid.notify_one();
+        }
         let surplus = {
             let mut shelves = self.shelves.lock();
             let Shelves { of, count } = &mut *shelves;
@@ -160,8 +180,22 @@ impl<T: Spare> Pool<T> {
         self.kept.notify_one();
     }
 
-    /// Closes those that have been idle for too long or that the server has closed, for as long as it is polled.
+    /// Closes those that have been idle for too long or that the server has closed, and has last words said that no
+    /// further use came for, for as long as it is polled.
     pub(crate) async fn look_after(&self) {
+        tokio::join!(self.close_old(), self.say_last_words());
+    }
+
+    async fn say_last_words(&self) {
+        loop {
+            self.unsaid.notified().await;
+            tokio::time::sleep(LAST_WORDS_WAIT).await;
+            let mut shelves = self.shelves.lock();
+            shelves.of.values_mut().flatten().for_each(T::say_last_words);
+        }
+    }
+
+    async fn close_old(&self) {
         loop {
             self.kept.notified().await;
             while self.look_over(Instant::now()) > 0 {
@@ -198,5 +232,12 @@ impl<T: Spare> Pool<T> {
         };
         unfit.into_iter().for_each(T::close);
         left
+    }
+}
+
+/// Whoever takes no more streams ends in good order what it has kept, last words included.
+impl<T: Spare> Drop for Pool<T> {
+    fn drop(&mut self) {
+        self.shelves.get_mut().of.drain().flat_map(|(_, shelf)| shelf).for_each(T::close);
     }
 }

@@ -71,6 +71,11 @@ impl Party for Caller {
         // Only the one who was let in by a token has one to renew.
         Err("token-unexpected")
     }
+
+    /// The server's application has said its last: it waits for nothing but to let go of the connection.
+    fn end_may_wait(&self) -> bool {
+        true
+    }
 }
 
 /// A tunnel with a stream open, ready for the application's bytes.
@@ -131,6 +136,14 @@ impl Spare for Idle {
             && now.saturating_duration_since(self.facts.made) < LONGEST_LIFE
             && now.saturating_duration_since(self.since) < LONGEST_IDLE
             && self.carrier.is_quiet()
+    }
+
+    fn has_last_words(&self) -> bool {
+        self.carrier.end_waits()
+    }
+
+    fn say_last_words(&mut self) {
+        self.carrier.say_end();
     }
 
     fn close(self) {
