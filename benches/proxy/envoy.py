@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints one Envoy configuration as JSON: envoy.py ROLE a|b   (roles: tls jwt fresh tcp, with -h2 and -cache)"""
+"""Prints one Envoy configuration as JSON: envoy.py ROLE a|b   (roles: tls jwt fresh tcp plain redirected, with -h2 and -cache)"""
 import json, os, sys
 role, side = sys.argv[1:3]
 E = os.environ
@@ -10,15 +10,16 @@ def addr(port, ip="::1"): return {"socket_address": {"address": ip, "port_value"
 def f(x): return {"filename": x}
 TLS13 = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
 def certs(s): return {"tls_params": TLS13, "tls_certificates": [{"certificate_chain": f(E["CERT_" + s]), "private_key": f(E["KEY_" + s])}]}
-L4 = base == "tcp"
-to = addr(E["B_PORT"], E["B_HOST"]) if side == "a" else addr(E["DST_PORT"])
+L4, HOP = base in ("tcp", "plain", "redirected"), base in ("plain", "redirected")
+to = addr(E["DST_PORT"], E["B_HOST"]) if HOP else addr(E["B_PORT"], E["B_HOST"]) if side == "a" else addr(E["DST_PORT"])
 cl = {"name": "up", "connect_timeout": "5s", "circuit_breakers": {"thresholds": [{"max_connections": 100000, "max_pending_requests": 100000, "max_requests": 1000000}]}}
-cl |= {"type": "STATIC", "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": to}}]}]}}
+if base == "redirected": cl |= {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+else: cl |= {"type": "STATIC", "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": to}}]}]}}
 if not L4:
     o = {"explicit_http_config": {"http2_protocol_options": {}} if "h2" in opts and side == "a" else {"http_protocol_options": {}}}
     if base == "fresh": o["common_http_protocol_options"] = {"max_requests_per_connection": 1}
     cl["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed("extensions.upstreams.http.v3.HttpProtocolOptions", **o)}
-if side == "a" and base not in ("l4", "redir"):
+if side == "a" and not HOP:
     ctx = certs("A") | {"validation_context": {"trusted_ca": f(E["CA"]), "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "b.test"}}]}}
     if "h2" in opts: ctx["alpn_protocols"] = ["h2"]
     cl["transport_socket"] = {"name": "tls", "typed_config": typed("extensions.transport_sockets.tls.v3.UpstreamTlsContext", sni="b.test", common_tls_context=ctx)}
@@ -40,5 +41,7 @@ if side == "b":
     ctx = certs("B") | {"validation_context": {"trusted_ca": f(E["CA"])}}
     if "h2" in opts: ctx["alpn_protocols"] = ["h2", "http/1.1"]
     fc["transport_socket"] = {"name": "tls", "typed_config": typed("extensions.transport_sockets.tls.v3.DownstreamTlsContext", require_client_certificate=True, common_tls_context=ctx)}
-li = {"name": "l", "address": addr(E["A_PORT"]) if side == "a" else addr(E["B_PORT"], E["B_HOST"]), "filter_chains": [fc], "tcp_backlog_size": 4096}
+li = {"name": "l", "address": addr(15001, "::") if base == "redirected" else addr(E["A_PORT"]) if side == "a" else addr(E["B_PORT"], E["B_HOST"]), "filter_chains": [fc], "tcp_backlog_size": 4096}
+if base == "redirected":
+    li["listener_filters"] = [{"name": "original_dst", "typed_config": typed("extensions.filters.listener.original_dst.v3.OriginalDst")}]
 print(json.dumps({"static_resources": {"listeners": [li], "clusters": [cl]}}))

@@ -5,6 +5,8 @@
 //! floor tls-in  LISTEN SERVER    the other end
 //! floor http-out LISTEN SERVER   the same by requests of HTTP/1.1, read and written anew
 //! floor http-in  LISTEN SERVER   the other end
+//! floor plain   LISTEN SERVER    TCP in, TCP out
+//! floor redirected LISTEN        the same to where a packet rule found the connection going
 //! floor load    SERVER RATE SECONDS CONNECTIONS
 //!                                GET /1k at a fixed rate; prints "answered failed p50_us p99_us max_us"
 //! ```
@@ -30,7 +32,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -48,6 +50,8 @@ fn main() {
         ["tls-in", listen, server] => local.block_on(&runtime, relay_in(listen, server, Carry::Octets)),
         ["http-out", listen, server] => local.block_on(&runtime, relay_out(listen, server, Carry::Requests)),
         ["http-in", listen, server] => local.block_on(&runtime, relay_in(listen, server, Carry::Requests)),
+        ["plain", listen, server] => local.block_on(&runtime, relay_plain(listen, server)),
+        ["redirected", listen] => local.block_on(&runtime, relay_redirected(listen)),
         ["load", server, rate, seconds, connections] => local.block_on(
             &runtime,
             load(server, rate.parse().unwrap(), seconds.parse().unwrap(), connections.parse().unwrap()),
@@ -101,7 +105,7 @@ async fn relay_out(listen: &str, server: &str, carry: Carry) {
         let (connector, server) = (connector.clone(), Rc::clone(&server));
         async move {
             let name = ServerName::try_from("b.test").map_err(io::Error::other)?;
-            let remote = connector.connect(name, dial(&server).await?).await?;
+            let remote = connector.connect(name, dial(&*server).await?).await?;
             carry.both_ways(client, remote).await
         }
     })
@@ -119,7 +123,25 @@ async fn relay_in(listen: &str, server: &str, carry: Carry) {
     let (acceptor, server) = (TlsAcceptor::from(Arc::new(config)), Rc::<str>::from(server));
     accept(listen, |client| {
         let (acceptor, server) = (acceptor.clone(), Rc::clone(&server));
-        async move { carry.both_ways(acceptor.accept(client).await?, dial(&server).await?).await }
+        async move { carry.both_ways(acceptor.accept(client).await?, dial(&*server).await?).await }
+    })
+    .await;
+}
+
+async fn relay_plain(listen: &str, server: &str) {
+    let server = Rc::<str>::from(server);
+    accept(listen, |client| {
+        let server = Rc::clone(&server);
+        async move { both_ways(client, dial(&*server).await?).await }
+    })
+    .await;
+}
+
+async fn relay_redirected(listen: &str) {
+    accept(listen, |client| async move {
+        let wanted = socket2::SockRef::from(&client).original_dst_v6()?.as_socket();
+        let server = dial(wanted.ok_or(io::ErrorKind::AddrNotAvailable)?).await?;
+        both_ways(client, server).await
     })
     .await;
 }
@@ -134,7 +156,7 @@ async fn accept<F: Future<Output = io::Result<()>> + 'static>(listen: &str, carr
     }
 }
 
-async fn dial(server: &str) -> io::Result<TcpStream> {
+async fn dial(server: impl ToSocketAddrs) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect(server).await?;
     tcp.set_nodelay(true)?;
     Ok(tcp)

@@ -35,6 +35,8 @@ SCENARIOS = {
     "rate": ("rate", ("relay", "http", "tls", "jwt", "tunnel", "pp2", "header")),
     "churn": ("churn", ("relay", "jwt", "tunnel", "header")),
     "handshake": ("churn", ("relay", "fresh", "pp2")),
+    "hop": ("requests", ("plain", "redirected")),
+    "hop-churn": ("churn", ("plain", "redirected")),
     "bulk": ("bulk", ("relay", "tcp", "tunnel", "pp2")),
     "memory": ("memory", ("relay", "http", "tls", "jwt", "tunnel", "pp2", "header")),
 }
@@ -157,7 +159,7 @@ def wait_port(host, port, process, pod="a", limit=15.0):
 
 
 class Pair:
-    """The two proxies of a peer in one role; B first."""
+    """The two proxies of a peer in one role, B first; or one of them, where a hop by itself is measured."""
 
     def __init__(self, peer, role, env, destination):
         spec, files = PEERS[peer][role], PEERS[peer].get("files", {})
@@ -175,7 +177,7 @@ class Pair:
                 sp.run(fill(command), shell=True, check=True, env=self.env, stdout=self.log, stderr=self.log)
             for command in spec.get("helpers", []):
                 self.helpers.append(start(fill(command), "b", 1, self.env, self.log))
-            for side in "ba":
+            for side in [side for side in "ba" if side in spec]:
                 process = start(fill(spec[side]), side, 0, self.env, self.log)
                 self.processes[side] = process
                 port = fill(str(spec.get("port_" + side, "$" + side.upper() + "_PORT")))
@@ -327,7 +329,7 @@ def start_applications(env, folder, log):
     (folder / "app.conf").write_text(f"""daemon off; worker_processes 1; error_log {folder}/app.err; pid {folder}/app.pid; user root;
         events {{ worker_connections 9000; }}
         http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600; open_file_cache max=10; {temporary}
-            server {{ listen [::1]:{PORTS['APP_PORT']} backlog=4096; root {folder}; default_type text/plain; }} }}""")
+            server {{ listen [::1]:{PORTS['APP_PORT']} backlog=4096; listen [{B_HOST}]:{PORTS['APP_PORT']} backlog=4096; root {folder}; default_type text/plain; }} }}""")
     for command, port in ((f"nginx -c {folder}/app.conf", PORTS["APP_PORT"]),
                           (f"iperf3 -6 -s -p {PORTS['IPERF_PORT']}", PORTS["IPERF_PORT"])):
         wait_port("", port, start(command, "b", 1, env, log))

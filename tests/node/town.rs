@@ -41,7 +41,7 @@ pub(crate) struct Member {
     sidecar: Process,
     app: Process,
     pub(crate) pod: Pod,
-    node: u16,
+    pub(crate) node: u16,
 }
 
 impl Member {

@@ -6,15 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::{Resumption, WantsClientCert};
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ConfigBuilder};
 use tokio::net::TcpStream;
 
-use super::ClientStream;
 use super::file::{self, TlsFileError};
 use super::stream::Connector;
 use super::tickets::Tickets;
+use super::{ClientStream, provider};
 use crate::model::Name;
 
 /// Whom a client believes. Cheap to clone; clones share the tickets that make the next handshake shorter.
@@ -113,7 +112,7 @@ impl ClientTls {
 
     fn believing(authorities: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsFileError> {
         let roots = file::authorities(authorities)?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|cause| TlsFileError::NotAnAuthority { path: authorities.into(), index: 0, cause })?;
         Ok(builder.with_root_certificates(roots))

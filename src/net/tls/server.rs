@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientCertVerifierBuilder, ParsedCertificate, WebPkiClientVerifier};
 
 use super::file::{self, TlsFileError};
-use super::{Hello, ServerStream, stream};
+use super::{Hello, ServerStream, provider, stream};
 
 /// What a server proves itself with. Cheap to clone.
 #[derive(Clone)]
@@ -87,8 +87,7 @@ impl ServerTls {
         asking: impl FnOnce(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
     ) -> Result<Arc<dyn ClientCertVerifier>, TlsFileError> {
         let roots = Arc::new(file::authorities(authorities)?);
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        asking(WebPkiClientVerifier::builder_with_provider(roots, provider)).build().map_err(|cause| {
+        asking(WebPkiClientVerifier::builder_with_provider(roots, provider())).build().map_err(|cause| {
             let cause = rustls::Error::General(cause.to_string());
             TlsFileError::NotAnAuthority { path: authorities.into(), index: 0, cause }
         })
@@ -111,8 +110,8 @@ impl ServerTls {
         key: PrivateKeyDer<'static>,
         protocols: &[&str],
     ) -> Result<Self, rustls::Error> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),

@@ -62,6 +62,14 @@ async fn handshake(client: ClientTls, server: ServerTls) -> (Result<ClientStream
 }
 
 #[tokio::test]
+async fn both_agree_on_the_suite_that_costs_least() {
+    let authority = Authority::new();
+    let (client, _) = handshake(authority.client(), authority.server("orders.shop.peak", &["pp2"])).await;
+    let suite = client.unwrap().get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+}
+
+#[tokio::test]
 async fn a_server_that_proves_the_name_and_speaks_the_protocol_is_talked_to() {
     let authority = Authority::new();
     let (client, server) = handshake(authority.client(), authority.server("orders.shop.peak", &["pp2"])).await;

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
@@ -25,7 +25,7 @@ pub async fn unproven(tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
 }
 
 fn config() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = super::provider();
     let believer = Arc::new(Believer(provider.signature_verification_algorithms));
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
