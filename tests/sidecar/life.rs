@@ -74,7 +74,18 @@ impl Process {
         Self::run(&format!("ulimit -n {most}"), &format!(", explicit: \"{explicit}\""), authority, more).await
     }
 
+    /// The same, as the first process of a container; `child` is the one that made the container.
+    async fn first_of_a_container(authority: &Authority, more: &str) -> Self {
+        let contained = "exec unshare --pid --fork --kill-child \"$0\" sidecar --config \"$1\"";
+        Self::by(contained, "", authority, more).await
+    }
+
     async fn run(limit: &str, outbound: &str, authority: &Authority, more: &str) -> Self {
+        let start = format!("{limit} && exec \"$0\" sidecar --config \"$1\"");
+        Self::by(&start, outbound, authority, more).await
+    }
+
+    async fn by(start: &str, outbound: &str, authority: &Authority, more: &str) -> Self {
         let config = authority.path("sidecar.yaml");
         let free = "127.0.0.1:0";
         let text = format!(
@@ -84,9 +95,8 @@ impl Process {
              log: {{ format: json }}\n{more}"
         );
         std::fs::write(&config, text).unwrap();
-        let start = format!("{limit} && exec \"$0\" sidecar --config \"$1\"");
         let mut child = Command::new("sh")
-            .args(["-c", &start, env!("CARGO_BIN_EXE_funicular")])
+            .args(["-c", start, env!("CARGO_BIN_EXE_funicular")])
             .arg(&config)
             .stderr(Stdio::piped())
             .process_group(0)
@@ -173,6 +183,45 @@ async fn a_sidecar_listens_then_is_ready_and_ends_in_order_when_it_is_told_to() 
     within(async { while !sidecar.get("/ready").await.starts_with("HTTP/1.1 200") {} }).await;
     assert!(sidecar.get("/metrics").await.contains("funicular_connect_seconds_count 0"));
     sidecar.terminate();
+    assert!(within(sidecar.child.wait()).await.unwrap().success());
+}
+
+/// The children of a process, those that have ended and wait for it to notice as well.
+fn children(process: &str) -> Vec<String> {
+    let listed = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    listed.split_whitespace().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_SYS_ADMIN"]
+async fn as_the_first_process_of_a_container_it_reaps_what_others_leave_behind_and_ends_when_it_is_told_to() {
+    let authority = Authority::new();
+    let mut sidecar = Process::first_of_a_container(&authority, "inbound: { listen: \"127.0.0.1:0\" }\n").await;
+    let first = children(&sidecar.child.id().unwrap().to_string()).remove(0);
+    let pipe = authority.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+
+    // A process whose parent goes, and which ends when we say so.
+    let orphan = "cat <\"$0\" >/dev/null 2>&1 &";
+    let mut parent = Command::new("nsenter");
+    let parent = parent.args(["--target", &first, "--pid", "--", "sh", "-c", orphan]).arg(&pipe).status();
+    assert!(within(parent).await.unwrap().success());
+    within(async {
+        while children(&first).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+    within(async {
+        while !children(&first).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let first = rustix::process::Pid::from_raw(first.parse().unwrap()).unwrap();
+    rustix::process::kill_process(first, rustix::process::Signal::TERM).unwrap();
     assert!(within(sidecar.child.wait()).await.unwrap().success());
 }
 
