@@ -80,26 +80,14 @@ impl Forward {
     /// # Errors
     /// [`ForwardError`].
     pub async fn connect(&self, port: u16) -> Result<TcpStream, ForwardError> {
-        self.connected(port, false).await
-    }
-
-    /// The same where there is something to say at once ([`connect::tcp_to_speak`]).
-    ///
-    /// # Errors
-    /// [`ForwardError`].
-    pub(super) async fn connect_to_speak(&self, port: u16) -> Result<TcpStream, ForwardError> {
-        self.connected(port, true).await
-    }
-
-    async fn connected(&self, port: u16, speaks_at_once: bool) -> Result<TcpStream, ForwardError> {
         if self.reserved.contains(&port) {
             return Err(ForwardError::Reserved { port });
         }
-        let six = match self.to(Ipv6Addr::LOCALHOST.into(), port, speaks_at_once).await {
+        let six = match self.to(Ipv6Addr::LOCALHOST.into(), port).await {
             Ok(tcp) => return Ok(tcp),
             Err(error) => error,
         };
-        match self.to(Ipv4Addr::LOCALHOST.into(), port, speaks_at_once).await {
+        match self.to(Ipv4Addr::LOCALHOST.into(), port).await {
             Ok(tcp) => Ok(tcp),
             Err(four) => Err(ForwardError::Unreached { port, six, four }),
         }
@@ -110,7 +98,7 @@ impl Forward {
     /// # Errors
     /// [`ForwardError`].
     pub(super) async fn connect_saying(&self, port: u16, header: &ProxyHeader<'_>) -> Result<TcpStream, ForwardError> {
-        let mut application = self.connect_to_speak(port).await?;
+        let mut application = self.connect(port).await?;
         let mut octets = Vec::with_capacity(128);
         // Without a token it is a few hundred octets long at most.
         let _ = header.encode(&mut octets);
@@ -118,12 +106,8 @@ impl Forward {
         Ok(application)
     }
 
-    async fn to(&self, address: IpAddr, port: u16, speaks_at_once: bool) -> io::Result<TcpStream> {
-        let (dst, deadline) = (SocketAddr::new(address, port), Instant::now() + PATIENCE);
-        match speaks_at_once {
-            true => connect::tcp_to_speak(dst, self.mark, deadline).await,
-            false => connect::tcp(dst, self.mark, deadline).await,
-        }
+    async fn to(&self, address: IpAddr, port: u16) -> io::Result<TcpStream> {
+        connect::tcp(SocketAddr::new(address, port), self.mark, Instant::now() + PATIENCE).await
     }
 }
 

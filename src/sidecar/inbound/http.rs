@@ -374,7 +374,7 @@ impl Conversation {
         if may_reuse && let Some(sender) = self.application_again(repeatable) {
             return Ok(sender);
         }
-        let tcp = self.inbound.dial(Some(&self.own), &self.arrived, None, true).await?;
+        let tcp = self.inbound.dial(Some(&self.own), &self.arrived, None).await?;
         let sender = Sender::over(Prefixed::new(Bytes::new(), tcp), self.version).await;
         let port = self.own.local_port(self.arrived.destination.port());
         let sender = sender.map_err(|cause| ForwardError::Unspoken { port, cause })?;

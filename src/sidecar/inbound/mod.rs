@@ -365,8 +365,7 @@ impl Inbound {
             Ok(admitted) => Passage::Admitted(admitted),
             Err(refusal) => self.tolerate(refusal)?,
         };
-        let application =
-            self.forward(&passage, Some(own), arrived, (Some(&introduction), !early.is_empty()), line).await?;
+        let application = self.forward(&passage, Some(own), arrived, Some(&introduction), line).await?;
         let (caller, good_until) = (CallerSide::Pp2(Box::new(stream)), passage.good_until());
         Ok(Entered { caller, early, application, carriage: Carriage::Pp2, good_until })
     }
@@ -384,8 +383,7 @@ impl Inbound {
             Passage::Tolerated => (Carriage::Legacy, "legacy"),
         };
         line.mode = Some(mode);
-        let application =
-            self.forward(&passage, self.own_at(arrived), arrived, (None, !early.is_empty()), line).await?;
+        let application = self.forward(&passage, self.own_at(arrived), arrived, None, line).await?;
         let (caller, good_until) = (CallerSide::Plain(tcp), passage.good_until());
         Ok(Entered { caller, early, application, carriage, good_until })
     }
@@ -414,20 +412,19 @@ impl Inbound {
         Ok(admit::admitted(fitting, caller, own)?)
     }
 
-    /// Connects to the application of `own`, and tells it who calls where it wants to know; `has_spoken` where the caller
-    /// has said something for it already.
+    /// Connects to the application of `own`, and tells it who calls where it wants to know.
     async fn forward(
         &self,
         passage: &Passage,
         own: Option<&OwnService>,
         arrived: &Arrived,
-        (introduced, has_spoken): (Option<&Introduction>, bool),
+        introduced: Option<&Introduction>,
         line: &mut Line,
     ) -> Result<TcpStream, InboundError> {
         if let Passage::Admitted(admitted) = passage {
             line.caller = Some(admitted.id().to_string());
         }
-        let application = self.dial(own, arrived, introduced, has_spoken).await?;
+        let application = self.dial(own, arrived, introduced).await?;
         line.server = application.peer_addr().ok();
         line.attempts = 1;
         Ok(application)
@@ -438,12 +435,10 @@ impl Inbound {
         own: Option<&OwnService>,
         arrived: &Arrived,
         introduced: Option<&Introduction>,
-        has_spoken: bool,
     ) -> Result<TcpStream, ForwardError> {
         let port = arrived.destination.port();
         let port = own.map_or(port, |own| own.local_port(port));
         match own.filter(|own| own.proxy_header.contains(&port)) {
-            None if has_spoken => self.forward.connect_to_speak(port).await,
             None => self.forward.connect(port).await,
             Some(own) => self.forward.connect_saying(port, &header(own, arrived, introduced)).await,
         }

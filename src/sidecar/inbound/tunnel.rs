@@ -260,8 +260,7 @@ impl Inbound {
             Err(refusal) => self.tolerate(refusal)?,
         };
         accepted.tunnel.party().admit(&passage);
-        let said = !accepted.tunnel.ahead().is_empty();
-        self.forward(&passage, Some(accepted.own), &accepted.arrived, (Some(&introduction), said), line).await
+        self.forward(&passage, Some(accepted.own), &accepted.arrived, Some(&introduction), line).await
     }
 }
 
