@@ -20,6 +20,7 @@ use funicular::net::namespace::{NetNs, Overlay};
 use funicular::net::routes::Netlink;
 use funicular::wire::agent::{Arriving, Place, SpaceClaim, State};
 use ipnet::Ipv6Net;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// Far longer than anything takes, and short enough for a person to wait.
@@ -209,6 +210,15 @@ impl Bed {
         let ready = || funicular::demo::site::http_get(&node.pod, 15120, "/ready").is_ok_and(|page| page.is_some());
         agent.wait_until(PATIENCE, ready).unwrap();
         node.agent = Some(agent);
+    }
+
+    /// Runs a shell script on a node whose agent cannot answer it meanwhile.
+    pub(crate) fn behind_the_back_of_the_agent(&self, number: u16, script: &str) {
+        let node = self.node(number);
+        let agent = node.agent.as_ref().unwrap();
+        agent.signal(Signal::STOP);
+        shell(&node.pod, script);
+        agent.signal(Signal::CONT);
     }
 
     /// Kills a node's agent as a crash would.

@@ -133,10 +133,9 @@ async fn a_node_that_is_cut_off_is_done_without_and_serves_again_when_it_is_back
 #[ignore = "needs CAP_NET_ADMIN"]
 async fn slices_wait_where_strays_cannot_be_carried_and_say_why_and_move_when_they_can() {
     let (mut town, callers) = town_of(2).await;
-    // Somebody else takes the port of the tunnel.
-    // The agent makes its device again at once, so it may take several attempts to be quicker.
-    let stranger = "link del funicular0\nlink add stranger up type vxlan external gpe dstport 4790\n";
-    shell(&town.bed.node(3).pod, &format!("until printf '{stranger}' | ip -batch - 2>/dev/null; do :; done"));
+    // Somebody else takes the port of the tunnel, whose device the agent would make again at once.
+    let stranger = "ip link del funicular0; ip link add stranger up type vxlan external gpe dstport 4790";
+    town.bed.behind_the_back_of_the_agent(3, stranger);
     town.grow(3).await;
     until("the reason", || town.waits().iter().any(|why| why.contains("dstport 4790"))).await;
     let (shares, _) = town.shares();
