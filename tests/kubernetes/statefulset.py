@@ -54,12 +54,14 @@ class StatefulSet(Control):
         told = self.inside(pod, "peak", "status", "-o", "json")
         return json.loads(told.stdout) if told.returncode == 0 else {}
 
-    def voters(self, pod):
-        return len(self.status(pod).get("members") or [])
-
     def whole(self, pods):
-        """Whether all are ready and agree on as many members."""
-        return all(pod.ready() and self.voters(pod) == len(pods) for pod in pods)
+        """Whether all are ready and agree on as many members, and the change that made them as many is over: a leader in the
+        middle of one is never up to date by its own lease."""
+        if not all(pod.ready() for pod in pods):
+            return False
+        told = [self.status(pod) for pod in pods]
+        leads = [status for status in told if status.get("part") == "leader"]
+        return all(len(status.get("members") or []) == len(pods) for status in told) and any(one["stale_ms"] == 0 for one in leads)
 
     def record(self, pod, name):
         told = self.inside(pod, "record", "add", "--ttl", "5", "peak", name, "A", "192.0.2.7")

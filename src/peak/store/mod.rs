@@ -13,6 +13,7 @@
 //! same order; a command whose reply was lost is not applied twice, because every one has a name.
 
 mod batch;
+mod change;
 mod disk;
 mod identity;
 mod leader;
@@ -189,6 +190,7 @@ impl Store {
         }
         tokio::spawn(pulse::run(store.node()));
         tokio::spawn(follow_leadership(store.clone()));
+        tokio::spawn(change::finish_changes(store.node()));
         tokio::spawn(compact(store.node(), keep));
         tokio::spawn(end_with_the_disk(store.node()));
         Ok(store)

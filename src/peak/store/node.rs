@@ -1,13 +1,12 @@
 //! One node: what it answers the others, and how it gets to the leader.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::error::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, RaftMetrics, ServerState};
+use openraft::ServerState;
+use openraft::error::RaftError;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -22,20 +21,18 @@ use super::pulse::{STUCK, Watch};
 use super::snapshot::SnapshotFile;
 use super::status::{Member, NodeStatus, Part};
 use super::types::{
-    AppendRequest, AppendResponse, LogId, NodeId, Peer, Raft, Snapshot, SnapshotMeta, SnapshotResponse, Vote,
+    AppendRequest, AppendResponse, LogId, Metrics, NodeId, Peer, Raft, Snapshot, SnapshotMeta, SnapshotResponse, Vote,
 };
 use crate::model::registry::{Command, FIRST_SCHEMA, Registry};
 
 /// How long a write may wait at the leader before its sender is told to ask again.
-const WRITE: Duration = Duration::from_secs(3);
+pub(super) const WRITE: Duration = Duration::from_secs(3);
 /// How long the core may take to end.
 const STOP: Duration = Duration::from_secs(2);
 /// Within which time those who ask until when this node leads ask again.
 pub(in crate::peak) const LOOKED_AGAIN: Duration = Duration::from_millis(25);
 /// How long after its lease a leader says to who would vote that it leads. A busy machine has others wait for longer.
 const FOLLOWED: Duration = Duration::from_millis(500);
-/// How long a new member may take to catch up.
-const CATCH_UP: Duration = Duration::from_secs(600);
 
 /// A node of the cluster.
 pub struct Node {
@@ -43,7 +40,7 @@ pub struct Node {
     me: Peer,
     cluster: Arc<Mutex<u128>>,
     raft: Raft,
-    metrics: watch::Receiver<RaftMetrics<NodeId, Peer>>,
+    metrics: watch::Receiver<Metrics>,
     machine: Machine,
     log: Log,
     network: Arc<dyn Network>,
@@ -115,7 +112,7 @@ impl Node {
         *self.cluster.lock()
     }
 
-    pub(super) fn metrics(&self) -> RaftMetrics<NodeId, Peer> {
+    pub(super) fn metrics(&self) -> Metrics {
         self.metrics.borrow().clone()
     }
 
@@ -124,7 +121,7 @@ impl Node {
         self.metrics.borrow().current_leader
     }
 
-    pub(super) fn watch_metrics(&self) -> watch::Receiver<RaftMetrics<NodeId, Peer>> {
+    pub(super) fn watch_metrics(&self) -> watch::Receiver<Metrics> {
         self.metrics.clone()
     }
 
@@ -380,112 +377,6 @@ impl Node {
         }
     }
 
-    /// Takes a node in: it is given the log first, and votes once it has it. Where a member was at its address that is there no
-    /// more, it takes that member's place, in one step.
-    async fn join(&self, node: NodeId, peer: Peer) -> Tell {
-        let (needs, knows) = (self.read(Registry::schema), peer.schema);
-        if needs > knows {
-            return Tell::No(No::Schema { needs, knows });
-        }
-        let taken = async {
-            let gone = self.gone_from(node, &peer.address).await?;
-            self.take_in(node, &peer, &gone).await.map_err(|error| unchanged(&error))?;
-            gone.into_iter().for_each(|gone| tracing::warn!(gone, node, address = %peer, "a node has another's place"));
-            // Agreed on; who asks next shall find that the leader acts by it.
-            let mut metrics = self.watch_metrics();
-            let acts = metrics.wait_for(|now| now.membership_config.membership().get_node(&node) == Some(&peer));
-            drop(tokio::time::timeout(WRITE, acts).await);
-            Ok(())
-        };
-        match self.as_leader(tokio::time::timeout(CATCH_UP, taken)).await {
-            Some(Ok(Ok(()))) => {
-                tracing::info!(node, address = %peer, "a node has joined");
-                Tell::Joined(self.cluster())
-            }
-            Some(Ok(Err(no))) => Tell::No(no),
-            Some(Err(_)) => Tell::No(No::Changing),
-            None => Tell::No(No::NotLeader),
-        }
-    }
-
-    /// The members whose address `newcomer` has, all of which are there no more: whoever answers there says so. One that has
-    /// lost its disk has another number, and the number it had is never used again.
-    async fn gone_from(&self, newcomer: NodeId, address: &str) -> Result<BTreeSet<NodeId>, No> {
-        if newcomer != self.id && address == self.me.address {
-            return Err(No::Taken);
-        }
-        let mut gone = BTreeSet::new();
-        for (member, _) in self.others().into_iter().filter(|(other, at)| *other != newcomer && at == address) {
-            match self.ask_member(member, address, Lane::Forward, Ask::Status, WRITE).await {
-                Ok(Tell::No(No::NotMe)) => gone.insert(member),
-                Ok(_) => return Err(No::Taken),
-                Err(_) => return Err(No::Unreached),
-            };
-        }
-        Ok(gone)
-    }
-
-    async fn take_in(
-        &self,
-        node: NodeId,
-        peer: &Peer,
-        gone: &BTreeSet<NodeId>,
-    ) -> Result<(), RaftError<NodeId, ClientWriteError<NodeId, Peer>>> {
-        let known = self.metrics().membership_config.membership().get_node(&node).cloned();
-        if known.as_ref().is_some_and(|known| known != peer) {
-            // The same node at another address, or with another program: it still has what it has agreed to.
-            self.raft.change_membership(ChangeMembers::SetNodes([(node, peer.clone())].into()), true).await?;
-        } else if known.is_none() {
-            self.raft.add_learner(node, peer.clone(), true).await?;
-        }
-        if gone.is_empty() {
-            let voters = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-            return self.raft.change_membership(voters, true).await.map(drop);
-        }
-        let membership = || self.metrics().membership_config.membership().clone();
-        let stay =
-            membership().voter_ids().filter(|voter| !gone.contains(voter)).chain([node]).collect::<BTreeSet<_>>();
-        // Voters that do not stay are no members any more; learners are taken out by name.
-        self.raft.change_membership(stay, false).await?;
-        let learners: BTreeSet<NodeId> =
-            gone.iter().copied().filter(|gone| membership().get_node(gone).is_some()).collect();
-        if !learners.is_empty() {
-            self.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await?;
-        }
-        Ok(())
-    }
-
-    /// Does what only a leader can, for as long as this node is it; none when it is not. What a deposed leader had begun may
-    /// never be answered.
-    async fn as_leader<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut metrics = self.watch_metrics();
-        tokio::select! {
-            biased;
-            _ = metrics.wait_for(|now| now.current_leader != Some(self.id)) => None,
-            done = work => Some(done),
-        }
-    }
-
-    async fn leave(&self, node: NodeId) -> Tell {
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<NodeId> = membership.voter_ids().collect();
-        if membership.get_node(&node).is_none() || voters == [node] {
-            return Tell::No(No::NoMember);
-        }
-        let one = || BTreeSet::from([node]);
-        let change =
-            if voters.contains(&node) { ChangeMembers::RemoveVoters(one()) } else { ChangeMembers::RemoveNodes(one()) };
-        match self.as_leader(self.raft.change_membership(change, false)).await {
-            Some(Ok(_)) => {
-                tracing::info!(node, "a node has left");
-                Tell::Heard
-            }
-            Some(Err(error)) => Tell::No(unchanged(&error)),
-            None => Tell::No(No::NotLeader),
-        }
-    }
-
     /// How the node is.
     pub(super) fn status(&self) -> NodeStatus {
         let metrics = self.metrics();
@@ -560,12 +451,4 @@ impl Node {
 fn failed(error: &impl fmt::Display) -> Tell {
     tracing::debug!(%error, "a message was not answered");
     Tell::No(No::Failed)
-}
-
-fn unchanged(error: &RaftError<NodeId, ClientWriteError<NodeId, Peer>>) -> No {
-    match error {
-        RaftError::Fatal(_) => No::Failed,
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => No::NotLeader,
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) => No::Changing,
-    }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::log::Log;
 use super::machine::{Kept, Machine};
-use super::types::{LogId, StorageError, TypeConfig, Vote};
+use super::types::{LogId, Metrics, StorageError, TypeConfig, Vote};
 use super::*;
 use crate::model::Name;
 use crate::model::registry::{Command, FIRST_SCHEMA, Op, Reads, Reply, ZoneUpdate};
@@ -393,6 +393,43 @@ async fn a_dead_node_is_taken_out_and_a_stranger_is_not_let_in() {
     assert_eq!(other.store.join(&first.address.to_string()).await.unwrap_err().reason(), "member-unreached");
     for node in [first, second, other] {
         node.stop().await;
+    }
+}
+
+/// Begins to take one of the others out, and is gone when the first half of it is agreed on.
+async fn leaves_half(leader: &Node, gone: NodeId) {
+    let is_joint = |now: &Metrics| now.membership_config.membership().get_joint_config().len() > 1;
+    let mut metrics = leader.watch_metrics();
+    tokio::select! {
+        biased;
+        begun = metrics.wait_for(is_joint) => drop(begun.unwrap()),
+        told = leader.leave(gone) => panic!("it was one step: {told:?}"),
+    }
+    drop(metrics.wait_for(|now| now.last_applied >= *now.membership_config.log_id()).await.unwrap());
+    assert!(is_joint(&leader.metrics()) && leader.leads_until().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_is_left_half_done_is_finished_by_whoever_leads() {
+    for leader_stops in [false, true] {
+        let mut nodes = Vec::from(three().await);
+        let leader = nodes[1].store.status().leader.unwrap();
+        let at = nodes.iter().position(|node| node.store.status().node == leader).unwrap();
+        leaves_half(&nodes[at].store.node(), nodes[(at + 1) % 3].store.status().node).await;
+        if leader_stops {
+            let (address, scratch) = nodes.remove(at).stop().await;
+            nodes.push(Running::at(address, scratch).await);
+        }
+        until("two are left, and a majority is one of them", || {
+            nodes.iter().any(|node| {
+                let status = node.store.status();
+                status.part == Part::Leader && status.members.len() == 2 && node.store.strict_until().is_some()
+            })
+        })
+        .await;
+        for node in nodes {
+            node.stop().await;
+        }
     }
 }
 

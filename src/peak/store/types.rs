@@ -91,6 +91,7 @@ openraft::declare_raft_types!(
 );
 
 pub(super) type Raft = openraft::Raft<TypeConfig>;
+pub(super) type Metrics = openraft::RaftMetrics<NodeId, Peer>;
 pub(super) type Entry = openraft::Entry<TypeConfig>;
 pub(super) type LogId = openraft::LogId<NodeId>;
 pub(super) type Vote = openraft::Vote<NodeId>;

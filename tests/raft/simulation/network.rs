@@ -6,12 +6,15 @@ use std::time::Duration;
 use funicular::peak::store::{Answer, Ask, Lane, Network, Node, Tell, Unreached};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::random::{below, between, chance};
 
 /// The most nodes of a run.
 pub(super) const MOST: usize = 5;
+
+/// After so long a connection to a machine that has stopped is broken, whatever was asked on it.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// How the network treats messages.
 #[derive(Clone, Copy, Debug)]
@@ -164,13 +167,20 @@ impl Port {
             return Some(None);
         }
         // Who gives up waiting does not keep the other from doing what it was asked.
-        let (done, answer) = oneshot::channel();
+        let (done, mut answer) = oneshot::channel();
         let life = { self.wire.0.lock().running[to].as_ref().map(|(life, _)| *life)? };
         tokio::spawn(async move { drop(done.send(node.answer(ask).await)) });
-        let tell = answer.await.ok()?;
-        if !self.wire.is_running(to, life) {
-            return None;
-        }
+        let tell = loop {
+            match timeout(SILENT, &mut answer).await {
+                Ok(Ok(tell)) if self.wire.is_running(to, life) => break tell,
+                Err(_) if self.wire.is_running(to, life) => {}
+                // What a machine has found out while it stopped is never told.
+                Ok(_) | Err(_) => {
+                    sleep(SILENT).await;
+                    return Some(None);
+                }
+            }
+        };
         sleep(self.wire.passes(to, self.node)?).await;
         self.wire.is_running(self.node, self.life).then_some(Some(tell))
     }
