@@ -11,10 +11,12 @@
 //! what happens is the operator's choice ([`Lapsed`](crate::config::slices::Lapsed)): to serve what still arrives, or
 //! to refuse it. Routes stay as they are either way: whoever is given the slices outbids them, and nobody else does.
 
+mod going;
 mod link;
 mod steps;
 mod table;
 
+pub use going::{Handle, Leaver};
 pub use steps::Has;
 pub use table::{Guard, Slices, Standing};
 
@@ -25,9 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use self::going::{Going, Here};
 use self::link::{Link, LinkError};
 use self::steps::{InPlace, Tell};
 use super::outbound::Identity;
@@ -75,66 +77,6 @@ pub struct Wanted {
     pub drain: Duration,
     /// The mark of our own connections.
     pub mark: Option<u32>,
-}
-
-/// How far the pod is with going.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Going {
-    Stays,
-    HandsOver,
-    Leaves,
-}
-
-/// Where a handover of all slices stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Here {
-    Something,
-    Nothing,
-    Returned,
-}
-
-/// The life of the lease, from outside.
-#[derive(Debug)]
-pub struct Handle {
-    task: AbortHandle,
-    going: watch::Sender<Going>,
-    here: watch::Receiver<Here>,
-}
-
-/// What hands slices over.
-#[derive(Clone, Debug)]
-pub struct Leaver {
-    going: watch::Sender<Going>,
-    here: watch::Receiver<Here>,
-}
-
-impl Leaver {
-    /// Hands all slices over, and gives up `within`; new connections go elsewhere then. Gives whether nothing is left here.
-    pub async fn hand_over(mut self, within: Duration) -> bool {
-        self.going.send_if_modified(|going| {
-            *going == Going::Stays && std::mem::replace(going, Going::HandsOver) == Going::Stays
-        });
-        timeout(within, self.here.wait_for(|here| *here != Here::Something)).await.is_ok()
-    }
-}
-
-impl Handle {
-    /// What hands its slices over.
-    #[must_use]
-    pub fn leaver(&self) -> Leaver {
-        Leaver { going: self.going.clone(), here: self.here.clone() }
-    }
-
-    /// Leaves the lease to another run of this pod's sidecar, which takes it by registering.
-    pub fn leave(self) {
-        self.task.abort();
-    }
-
-    /// Gives the lease back: nothing is left here.
-    pub async fn give_back(&mut self) {
-        self.going.send_replace(Going::Leaves);
-        let _ = timeout(FIRST_PAUSE * 4, self.here.wait_for(|here| *here == Here::Returned)).await;
-    }
 }
 
 /// What is counted.
